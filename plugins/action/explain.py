@@ -1,0 +1,37 @@
+"""Prints and keeps what is known of a site's pods: states, events, last log lines.
+
+Arguments:
+    kubeconfig, context, namespace: where.
+    site_name: whose pods.
+    log_dir: folder that keeps the report.
+    log_lines: how many of a container's last log lines the report shows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import explain_pods, keep_report
+
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):
+    """Ansible's side of it: see the module's docstring."""
+
+    _requires_connection = False
+    _VALID_ARGS = frozenset(("kubeconfig", "context", "namespace", "site_name", "log_dir", "log_lines"))
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        args = self._task.args
+        try:
+            kube = Kube(args["kubeconfig"], args["context"])
+            pods = kube.list("Pod", args["namespace"], {"app.kubernetes.io/part-of": args["site_name"]})
+            report = explain_pods(kube, pods, int(args["log_lines"]))
+        except KubeError as error:
+            return result | {"failed": True, "msg": str(error)}
+        kept = keep_report(args["log_dir"], f"{args['namespace']}-pods", report)
+        self._display.display(f"{report}\n(kept in {kept})")
+        return result | {"changed": False}

@@ -1,0 +1,35 @@
+"""Takes the lease of a site (see module_utils/lease.py); the callback plugin of the same name gives it back.
+
+Arguments:
+    kubeconfig, context, namespace: where.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.lease import acquire
+
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):
+    """Ansible's side of it: see the module's docstring."""
+
+    _requires_connection = False
+    _VALID_ARGS = frozenset(("kubeconfig", "context", "namespace"))
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        args = self._task.args
+        if self._task.check_mode:
+            return result | {"skipped": True}
+        try:
+            taken = acquire(Kube(args["kubeconfig"], args["context"]), args["namespace"], os.getppid())
+        except KubeError as error:
+            taken = str(error)
+        if taken:
+            return result | {"failed": True, "msg": taken}
+        return result | {"changed": False, "lease": dict(args)}

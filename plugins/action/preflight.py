@@ -1,0 +1,282 @@
+"""Finds everything that is wrong before anything is touched: in the variables of all roles, and in the cluster.
+
+Arguments:
+    kubeconfig, context: where.
+    roles: the roles whose variables are validated.
+    roles_path: the folder they are in.
+    namespace_labels: the labels that the namespace is to have.
+
+Returns:
+    ansible_facts: what the roles need to know of the cluster, see FACTS.
+    lease: the lease that was taken, for the callback that gives it back.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.kubernetes_django.site.plugins.module_utils import lease, variables
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import job_ended
+
+from ansible.plugins.action import ActionBase
+
+# Facts that roles hand on, beside the variables of their argument specs.
+FACTS = {
+    "site_exists", "site_namespace_current", "site_node_addresses", "site_completed_jobs", "site_failed_jobs",
+    "site_volume_prepared", "site_volume_released", "site_volume_current", "site_apply_namespace", "site_labels",
+    "site_pod_security_context", "site_container_security_context", "site_pod_security_labels",
+    "site_prepared_annotation", "secrets_checksums", "postgres_host", "django_site_url", "image_django", "image_postgres",
+}
+# The native sleep of preStop is on by default from here on.
+OLDEST_KUBERNETES = (1, 30)
+# Smallest and largest values that make sense; argument specs know no ranges.
+RANGES = {
+    "site_wait_timeout": (1, 86400), "site_log_lines": (1, 10000), "storage_uid": (1, 2**31),
+    "postgres_port": (1, 65535), "postgres_uid": (1, 2**31), "postgres_stop_seconds": (10, 3600),
+    "django_port": (1, 65535), "django_node_port": (1, 65535), "django_replicas": (1, 1000),
+    "django_drain_seconds": (0, 600), "django_stop_seconds": (15, 3600), "django_progress_seconds": (10, 3600),
+    "django_migrations_backoff_limit": (0, 100), "django_migrations_deadline": (1, 86400), "django_uid": (1, 2**31),
+}
+PART_OF = "app.kubernetes.io/part-of"
+RIGHTS = [
+    ("patch", "", "secrets"), ("patch", "", "services"), ("patch", "", "configmaps"),
+    ("patch", "", "persistentvolumeclaims"), ("patch", "apps", "statefulsets"), ("patch", "apps", "deployments"),
+    ("create", "batch", "jobs"), ("list", "", "pods"), ("get", "", "pods/log"), ("list", "", "events"),
+    ("create", "coordination.k8s.io", "leases"),
+]
+
+
+class ActionModule(ActionBase):
+    """Ansible's side of it: see the module's docstring."""
+
+    _requires_connection = False
+    _VALID_ARGS = frozenset(("kubeconfig", "context", "roles", "roles_path", "namespace_labels"))
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        args = self._task.args
+        values, findings = self._check_variables(Path(args["roles_path"]), args["roles"], task_vars or {})
+        facts, taken = {}, None
+        # What the cluster is asked depends on the variables: with wrong ones the answers would mislead.
+        if not findings:
+            try:
+                kube = Kube(args["kubeconfig"], args["context"])
+                facts, findings = check_cluster(kube, values, args["namespace_labels"])
+                if not findings and facts["site_exists"] and not self._task.check_mode:
+                    refused = lease.acquire(kube, values["site_namespace"], os.getppid())
+                    findings = [refused] if refused else []
+                    taken = {"kubeconfig": args["kubeconfig"], "context": args["context"],
+                             "namespace": values["site_namespace"]}
+            except KubeError as error:
+                findings = [str(error)]
+        if findings:
+            listed = "\n".join(f"  - {finding}" for finding in findings)
+            return result | {"failed": True, "msg": f"Nothing was touched. Mend this first:\n{listed}"}
+        return result | {"changed": False, "ansible_facts": facts, "lease": taken}
+
+    def _check_variables(self, roles_path: Path, roles: list[str],
+                         task_vars: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """The values of all roles' options, and what is wrong with them."""
+        all_roles = sorted(path.parent.parent.name for path in roles_path.glob("*/meta/argument_specs.yml"))
+        specs = {role: variables.load_spec(roles_path, role) for role in all_roles}
+        defaults: dict[str, Any] = {}
+        for role in all_roles:
+            file = roles_path / role / "defaults" / "main.yml"
+            defaults |= self._loader.load_from_file(str(file), trusted_as_template=True) or {}
+        known = set(defaults) | FACTS | {name for spec in specs.values() for name in spec}
+        findings = variables.find_misspelt(known, task_vars, all_roles)
+        values: dict[str, Any] = {}
+        for role in roles:
+            own, faults = variables.evaluate(self._templar, defaults, specs[role], task_vars)
+            if not faults:
+                own, faults = variables.validate(specs[role], own)
+            findings += faults + variables.find_blanks(own)
+            values |= own
+        findings += [f"{name}: {values[name]} is out of range, it goes from {low} to {high}."
+                     for name, (low, high) in RANGES.items()
+                     if isinstance(values.get(name), int) and not low <= values[name] <= high]
+        return values, findings
+
+
+def check_cluster(kube: Kube, values: dict[str, Any], labels: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """What the roles need to know of the cluster, and what stands in their way.
+
+    Args:
+        kube: the connection.
+        values: the options of all roles.
+        labels: the labels that the namespace is to have.
+
+    Raises:
+        KubeError: no answer, or no right to look.
+    """
+    site, name = values["site_name"], values["site_namespace"]
+    version = kube.request("GET", "/version")
+    findings = check_version(version)
+    namespace = kube.get("Namespace", name)
+    findings += check_namespace(kube, namespace, site, name)
+    findings += check_rights(kube, name, namespace is None, values)
+    facts: dict[str, Any] = {
+        "site_exists": namespace is not None,
+        "site_namespace_current": namespace is not None
+        and labels.items() <= (namespace["metadata"].get("labels") or {}).items(),
+        "site_node_addresses": node_addresses(kube),
+    }
+    if "storage_kind" in values:
+        volume_facts, volume_findings = check_volume(kube, values, namespace is not None)
+        facts |= volume_facts
+        findings += volume_findings
+    if "django_node_port" in values:
+        findings += check_node_port(kube, values["django_node_port"], name, values["django_service"])
+    jobs = kube.list("Job", name, {PART_OF: site}) if namespace else []
+    facts["site_completed_jobs"] = [job["metadata"]["name"] for job in jobs if job_ended(job) == "Complete"]
+    # One whose pod never ran (no image, no node) would go on waiting for its next try; one that runs is left alone.
+    facts["site_failed_jobs"] = [job["metadata"]["name"] for job in jobs if job_ended(job) == "Failed"
+                                 or (job_ended(job) is None and not job["status"].get("ready"))]
+    return facts, findings
+
+
+def check_version(version: dict[str, str]) -> list[str]:
+    """The server must be new enough for what the templates use."""
+    found = (int(version["major"]), int(version["minor"].rstrip("+")))
+    if found >= OLDEST_KUBERNETES:
+        return []
+    oldest = ".".join(map(str, OLDEST_KUBERNETES))
+    return [f"cluster_context: this cluster runs Kubernetes {version['gitVersion']}; it must be {oldest} or newer."]
+
+
+def check_namespace(kube: Kube, namespace: dict | None, site: str, name: str) -> list[str]:
+    """The namespace must be this site's, or nobody's."""
+    if namespace is None:
+        return []
+    if namespace["status"].get("phase") == "Terminating":
+        return [f"site_namespace: {name} is being deleted. Wait for its end, then run again."]
+    owner = (namespace["metadata"].get("labels") or {}).get(PART_OF)
+    if owner is not None:
+        return [] if owner == site else [f"site_namespace: {name} belongs to the site {owner}, not to {site}. "
+                                         "Give this site a namespace of its own."]
+    strangers = [p["metadata"]["name"] for p in kube.list("Pod", name)
+                 if (p["metadata"].get("labels") or {}).get(PART_OF) != site]
+    if strangers:
+        return [f"site_namespace: {name} runs pods that are not this site's ({', '.join(strangers[:3])}), and would be "
+                "made to enforce Pod Security restricted. Give this site a namespace of its own."]
+    return []
+
+
+def check_rights(kube: Kube, name: str, missing: bool, values: dict[str, Any]) -> list[str]:
+    """The user of the context must be allowed to do what the roles do."""
+    wanted = [(verb, group, resource, name) for verb, group, resource in RIGHTS]
+    if missing:
+        wanted.append(("create", "", "namespaces", ""))
+    if values.get("storage_kind") == "hostpath":
+        wanted.append(("get", "", "persistentvolumes", ""))
+    denied = []
+    for verb, group, resource, where in wanted:
+        base, _, sub = resource.partition("/")
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+                  "spec": {"resourceAttributes": {"verb": verb, "group": group, "resource": base, "subresource": sub,
+                                                  "namespace": where}}}
+        answer = kube.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review)
+        if not answer["status"]["allowed"]:
+            denied.append(f"{verb} {resource}")
+    if not denied:
+        return []
+    return [f"cluster_context: the user of context {kube.context} may not {', '.join(denied)} in namespace {name}. "
+            "Ask for these rights, or name a context whose user has them."]
+
+
+def check_volume(kube: Kube, values: dict[str, Any], exists: bool) -> tuple[dict[str, Any], list[str]]:
+    """The volume and the claim must be this site's, or nobody's, and able to become what is asked for."""
+    kind, site, namespace = values["storage_kind"], values["site_name"], values["site_namespace"]
+    name, claim_name, path = values["storage_volume"], values["storage_claim"], values["storage_path"]
+    facts, findings = {"site_volume_prepared": False, "site_volume_released": False, "site_volume_current": False}, []
+    claim = kube.get("PersistentVolumeClaim", claim_name, namespace) if exists else None
+    if kind == "claim" and claim is None:
+        findings.append(f"storage_claim: there is no claim {claim_name} in namespace {namespace}. Make it, or choose "
+                        "another storage_kind.")
+    if claim is not None and kind != "claim":
+        old, new = claim["spec"]["resources"]["requests"]["storage"], values["storage_size"]
+        if kind == "hostpath" and old != new:
+            findings.append(f"storage_size: the claim {claim_name} has {old} and cannot become {new}: a hostPath "
+                            f"volume does not grow (it never limits anything either). Set storage_size to {old}.")
+        old_class = claim["spec"].get("storageClassName") or ""
+        if values["storage_class"] and old_class != values["storage_class"]:
+            findings.append(f"storage_class: the claim {claim_name} has the class {old_class!r}, which cannot become "
+                            f"{values['storage_class']!r}. Set storage_class to the old one, or name another "
+                            "storage_claim.")
+    if kind == "hostpath":
+        if not path.startswith("/") or path.rstrip("/").count("/") < 2:
+            findings.append(f"storage_path: {path!r} must be an absolute path of at least two parts, such as "
+                            "/data/postgres-pv.")
+        for volume in kube.list("PersistentVolume"):
+            ref = volume["spec"].get("claimRef") or {}
+            other = f"{ref.get('namespace')}/{ref.get('name')}"
+            at = (volume["spec"].get("hostPath") or {}).get("path")
+            if volume["metadata"]["name"] != name:
+                if at and at.rstrip("/") == path.rstrip("/"):
+                    findings.append(f"storage_path: {path} is already the directory of the volume "
+                                    f"{volume['metadata']['name']} (claim {other}). Choose another storage_path.")
+                continue
+            owner = (volume["metadata"].get("labels") or {}).get(PART_OF)
+            if owner != site or other != f"{namespace}/{claim_name}":
+                findings.append(f"storage_volume: {name} belongs to the claim {other} of the site {owner}. Choose "
+                                "another storage_volume and storage_path.")
+            elif at != path:
+                findings.append(f"storage_path: the volume {name} is at {at} and cannot move to {path}. Set "
+                                f"storage_path to {at}, or name another storage_volume and storage_claim.")
+            annotation = (volume["metadata"].get("annotations") or {}).get("kubernetes-django/prepared")
+            facts["site_volume_prepared"] = annotation == f"{path}:{values['storage_uid']}"
+            facts["site_volume_released"] = volume["status"].get("phase") == "Released"
+            # Nothing else of a volume can change: such a one need not be applied again.
+            facts["site_volume_current"] = (
+                claim is not None and claim["status"].get("phase") == "Bound" and facts["site_volume_prepared"]
+                and volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
+                and volume["spec"]["capacity"]["storage"] == values["storage_size"])
+    return facts, findings
+
+
+def check_node_port(kube: Kube, port: int, namespace: str, service_name: str) -> list[str]:
+    """The node port must be free, or this Service's already."""
+    try:
+        services = kube.list("Service")
+    except KubeError as error:
+        # A namespaced account may not look elsewhere; the API server refuses a port that is taken.
+        if error.status == 403:
+            return []
+        raise
+    for service in services:
+        owner = (service["metadata"]["namespace"], service["metadata"]["name"])
+        ports = [entry.get("nodePort") for entry in service["spec"].get("ports") or []]
+        if port in ports and owner != (namespace, service_name):
+            return [f"django_node_port: {port} is taken by the Service {owner[1]} in namespace {owner[0]}. "
+                    "Choose another."]
+    return []
+
+
+def node_addresses(kube: Kube) -> list[str]:
+    """Addresses at which a node port answers; this machine's own node is 127.0.0.1 first."""
+    try:
+        nodes = kube.list("Node")
+    except KubeError as error:
+        if error.status == 403:
+            return ["127.0.0.1"]
+        raise
+    found = [address["address"] for node in nodes for address in node["status"].get("addresses") or []
+             if address["type"] == "InternalIP"]
+    here = [address for address in found if is_local(address)]
+    return (["127.0.0.1"] if here else []) + found
+
+
+def is_local(address: str) -> bool:
+    """Whether an address is one of this machine's: only such can be bound."""
+    import socket
+
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True

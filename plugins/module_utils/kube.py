@@ -1,0 +1,150 @@
+"""The Kubernetes API as this project's plugins use it: plain JSON, bounded, with errors people can act on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+CONNECT_SECONDS = 5
+READ_SECONDS = 15
+
+# Where the kinds live that the plugins read. Discovery would cost a request for each group.
+PATHS = {
+    "Namespace": ("/api/v1", "namespaces", False),
+    "Node": ("/api/v1", "nodes", False),
+    "PersistentVolume": ("/api/v1", "persistentvolumes", False),
+    "StorageClass": ("/apis/storage.k8s.io/v1", "storageclasses", False),
+    "PersistentVolumeClaim": ("/api/v1", "persistentvolumeclaims", True),
+    "Pod": ("/api/v1", "pods", True),
+    "Event": ("/api/v1", "events", True),
+    "Secret": ("/api/v1", "secrets", True),
+    "Service": ("/api/v1", "services", True),
+    "Deployment": ("/apis/apps/v1", "deployments", True),
+    "ReplicaSet": ("/apis/apps/v1", "replicasets", True),
+    "StatefulSet": ("/apis/apps/v1", "statefulsets", True),
+    "Job": ("/apis/batch/v1", "jobs", True),
+    "Lease": ("/apis/coordination.k8s.io/v1", "leases", True),
+}
+
+
+class KubeError(Exception):
+    """A request that did not succeed; the text says what to do. ``status`` is the HTTP status, 0 without an answer."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Kube:
+    """A connection to one context of one kubeconfig.
+
+    Args:
+        kubeconfig: path of the kubeconfig file.
+        context: name of the context in it.
+
+    Raises:
+        KubeError: the file is missing or unreadable, or has no such context.
+    """
+
+    def __init__(self, kubeconfig: str, context: str) -> None:
+        # Imported here: it takes 0.3 s, and only the plugins that talk to a cluster should pay for it.
+        from kubernetes import config
+
+        self.context = context
+        path = Path(kubeconfig).expanduser()
+        if not path.is_file():
+            raise KubeError(f"site_kubeconfig: there is no file {path}. Start a cluster with playbooks/cluster.yml, "
+                            "or set cluster_kubeconfig to the kubeconfig of yours.")
+        try:
+            contexts = [entry["name"] for entry in config.list_kube_config_contexts(config_file=str(path))[0]]
+        except config.ConfigException:
+            contexts = []
+        if context not in contexts:
+            raise KubeError(f"site_context: {path} has no context {context!r}, only "
+                            f"{', '.join(contexts) or 'none'}. Set cluster_context to one of these, or start a cluster "
+                            "with playbooks/cluster.yml.")
+        try:
+            self._client = config.new_client_from_config(config_file=str(path), context=context)
+        except config.ConfigException as error:
+            raise KubeError(f"site_kubeconfig: {path} cannot be used: {error}") from error
+        self.server = self._client.configuration.host
+        # The library would retry a dead server three times before it says so.
+        self._client.configuration.retries = False
+        self._client.rest_client.pool_manager.connection_pool_kw["retries"] = False
+
+    def request(self, method: str, path: str, body: dict | None = None, query: dict | None = None,
+                content_type: str = "application/json") -> Any:
+        """Send one request.
+
+        Returns:
+            the decoded JSON, the text where the answer is not JSON, or None where the object does not exist (404).
+
+        Raises:
+            KubeError: no answer, or a refusal.
+        """
+        import urllib3
+
+        request = self._client.param_serialize(
+            method, path, query_params=list((query or {}).items()), body=body,
+            header_params={"Accept": "application/json, */*", "Content-Type": content_type},
+            auth_settings=["BearerToken"])
+        try:
+            answer = self._client.call_api(*request, _request_timeout=(CONNECT_SECONDS, READ_SECONDS))
+            answer.read()
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise KubeError(f"No cluster answers at {self.server} (context {self.context}): {reason_of(error)}. "
+                            "Start it with playbooks/cluster.yml, or set cluster_context to one that runs.") from error
+        text = answer.data.decode(errors="replace")
+        if answer.status == 404:
+            return None
+        if answer.status >= 400:
+            try:
+                text = json.loads(text)["message"]
+            except (ValueError, KeyError, TypeError):
+                text = text[:200]
+            raise KubeError(f"{method} {path}: {text}", answer.status)
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+    @staticmethod
+    def path(kind: str, namespace: str | None = None, name: str | None = None) -> str:
+        """The path of a kind's list, or of one object; without a namespace, of all namespaces' objects."""
+        base, plural, namespaced = PATHS[kind]
+        middle = f"/namespaces/{namespace}" if namespaced and namespace else ""
+        return f"{base}{middle}/{plural}" + (f"/{name}" if name else "")
+
+    def get(self, kind: str, name: str, namespace: str | None = None) -> dict | None:
+        """One object, or None where it does not exist."""
+        return self.request("GET", self.path(kind, namespace, name))
+
+    def list(self, kind: str, namespace: str | None = None, selector: dict[str, str] | None = None,
+             fields: str | None = None) -> list[dict]:
+        """The objects of a kind, by labels and by fields (in Kubernetes' own notation)."""
+        query = {}
+        if selector:
+            query["labelSelector"] = ",".join(f"{key}={value}" for key, value in selector.items())
+        if fields:
+            query["fieldSelector"] = fields
+        return (self.request("GET", self.path(kind, namespace), query=query) or {}).get("items", [])
+
+    def log(self, namespace: str, pod: str, container: str, lines: int, previous: bool = False) -> str:
+        """The last lines of a container's log, or nothing where there is none (yet)."""
+        query = {"container": container, "tailLines": str(lines)} | ({"previous": "true"} if previous else {})
+        try:
+            answer = self.request("GET", f"{self.path('Pod', namespace, pod)}/log", query=query)
+        except KubeError:
+            return ""
+        return answer if isinstance(answer, str) else json.dumps(answer) if answer is not None else ""
+
+
+def reason_of(error: BaseException) -> str:
+    """The innermost cause of a connection's error, without the library's nesting."""
+    while True:
+        inner = getattr(error, "reason", None) or error.__cause__
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    return str(error).rpartition(": ")[2] or type(error).__name__

@@ -1,0 +1,103 @@
+"""Validates the variables of all roles before the first of them does anything."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ansible.errors import AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+ENTRY_POINT = "main"
+
+
+def load_spec(roles_path: Path, role: str) -> dict[str, dict[str, Any]]:
+    """The options of a role's entry points, all of them together.
+
+    Args:
+        roles_path: the folder of the roles.
+        role: name of the role.
+    """
+    spec = yaml.safe_load((roles_path / role / "meta" / "argument_specs.yml").read_text())["argument_specs"]
+    return {name: option for entry in spec.values() for name, option in entry["options"].items()}
+
+
+def evaluate(templar: Any, defaults: dict[str, Any], spec: dict[str, Any],
+             given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Template the value of each option of a role.
+
+    Args:
+        templar: Ansible's templar.
+        defaults: the role's defaults, as loaded by Ansible (trusted as templates).
+        spec: the role's options.
+        given: the variables of the play.
+
+    Returns:
+        the values, and a finding for each that cannot be computed.
+    """
+    variables = {**defaults, **given}
+    values, findings = {}, []
+    templar = templar.copy_with_new_env(available_variables=variables)
+    for name in spec:
+        if name not in variables:
+            continue
+        try:
+            values[name] = templar.template(variables[name])
+        except AnsibleError as error:
+            findings.append(f"{name}: {explain_undefined(error)}")
+    return values, findings
+
+
+def explain_undefined(error: AnsibleError) -> str:
+    """What to do about a value that cannot be computed; a key that the vault lacks is the usual case."""
+    text = str(error)
+    missing = next((word for word in text.replace("'", " ").split() if word.startswith("vault_")), None)
+    if missing:
+        return (f"{missing} is missing in group_vars/all/vault.yml. Add it: ansible-vault edit "
+                "group_vars/all/vault.yml (no vault yet: playbooks/vault.yml makes one)")
+    return text
+
+
+def validate(spec: dict[str, Any], values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Type, choices, required and unknown keys, down into the dicts.
+
+    Returns:
+        the values in their types (`-e` gives text only), and a finding for each fault.
+    """
+    result = ArgumentSpecValidator(spec).validate(values)
+    return result.validated_parameters, result.error_messages
+
+
+def find_blanks(values: dict[str, Any]) -> list[str]:
+    """A finding for each text that is empty where it must not be, or ends in white space (from `echo`, say)."""
+    findings = []
+    for name, value in values.items():
+        if not isinstance(value, str):
+            continue
+        if value != value.strip():
+            findings.append(f"{name}: begins or ends with white space or a newline. Remove it "
+                            f"(in the vault: ansible-vault edit group_vars/all/vault.yml).")
+        elif name.startswith("secrets_") and not value:
+            findings.append(f"{name}: is empty. Give it a value: ansible-vault edit group_vars/all/vault.yml")
+    return findings
+
+
+def find_misspelt(names: set[str], given: dict[str, Any], roles: list[str]) -> list[str]:
+    """A finding for each variable with a role's prefix that no role knows, with what was probably meant.
+
+    Args:
+        names: every variable that the roles know, as input or as a fact.
+        given: the variables of the play.
+        roles: names of the roles.
+    """
+    findings = []
+    for name in sorted(given):
+        if name in names or not name.startswith(tuple(f"{role}_" for role in roles)):
+            continue
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f" Did you mean {close[0]}?" if close else " See docs/variables.md for the ones there are."
+        findings.append(f"{name}: no role knows this variable.{hint}")
+    return findings

@@ -1,0 +1,268 @@
+"""Says of a workload: ready, still waiting (for what), or failed (why), as soon as the cluster knows."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
+
+# A container that waits for one of these will not start without somebody's help. ErrImagePull is not among them:
+# it may pass, and turns into ImagePullBackOff when it does not.
+HOPELESS = {"ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError",
+            "CreateContainerError", "RunContainerError", "CrashLoopBackOff"}
+# How long, in seconds, a pod may find no node, or its volume not be mounted, before that counts as the answer:
+# an autoscaler or a provisioner is slower than a scheduler.
+PATIENCE_SECONDS = 30
+
+
+@dataclass
+class State:
+    """What is known of one workload.
+
+    Attributes:
+        ready: nothing to wait for any more.
+        waiting: what it waits for, one line.
+        failed: why it will not become ready, or None.
+        pods: its pods, for the report.
+    """
+
+    ready: bool
+    waiting: str = ""
+    failed: str | None = None
+    pods: list[dict] = field(default_factory=list)
+
+
+def look_at(kube: Kube, kind: str, name: str, namespace: str) -> State:
+    """Look at one workload once.
+
+    Raises:
+        KubeError: the API refused, or gave no answer.
+        KeyError: a kind there is nothing to wait for.
+    """
+    judge = {"Job": judge_job, "Deployment": judge_deployment, "StatefulSet": judge_stateful_set,
+             "PersistentVolumeClaim": judge_claim}[kind]
+    item = kube.get(kind, name, namespace)
+    if item is None:
+        return State(False, waiting="does not exist yet")
+    return judge(kube, item | {"kind": kind})
+
+
+def condition(item: dict, kind: str) -> dict:
+    """The condition of that type, or an empty dict."""
+    return next((c for c in item.get("status", {}).get("conditions") or [] if c["type"] == kind), {})
+
+
+def is_current(item: dict) -> bool:
+    """Whether the controller has seen the latest specification."""
+    return item.get("status", {}).get("observedGeneration", 0) >= item["metadata"]["generation"]
+
+
+def is_ready(item: dict) -> bool:
+    """Whether an object's own status says that there is nothing to wait for.
+
+    A Deployment: every replica runs the newest template and is available, no old one is left. A StatefulSet: every
+    replica runs the newest template and is ready. A Job: Complete. A claim: Bound. Anything else is ready as it is.
+    """
+    status, wanted = item.get("status") or {}, item.get("spec", {}).get("replicas", 1)
+    match item["kind"]:
+        case "Deployment":
+            counts = ("updatedReplicas", "availableReplicas", "replicas")
+            return is_current(item) and all(status.get(count, 0) == wanted for count in counts)
+        case "StatefulSet":
+            return (is_current(item) and status.get("readyReplicas", 0) == wanted
+                    and status.get("currentRevision") == status.get("updateRevision"))
+        case "Job":
+            return job_ended(item) == "Complete"
+        case "PersistentVolumeClaim":
+            return status.get("phase") == "Bound"
+    return True
+
+
+def job_ended(job: dict) -> str | None:
+    """"Complete", "Failed", or None while it runs."""
+    for kind in ("Complete", "Failed"):
+        if condition(job, kind).get("status") == "True":
+            return kind
+    return None
+
+
+def judge_job(kube: Kube, job: dict) -> State:
+    """A Job is ready when Complete; it has failed when Failed, or when its pod cannot start."""
+    pods = pods_of(kube, job, {"batch.kubernetes.io/job-name": job["metadata"]["name"]})
+    ended = job_ended(job)
+    if ended == "Complete":
+        return State(True, pods=pods)
+    if ended == "Failed":
+        failed = condition(job, "Failed")
+        return State(False, failed=f"{failed.get('reason')}: {failed.get('message')}", pods=pods)
+    return from_pods(kube, job, pods, f"runs ({job.get('status', {}).get('failed', 0)} pods failed so far)")
+
+
+def judge_deployment(kube: Kube, deployment: dict) -> State:
+    """A Deployment fails when its newest pods cannot start, or when its controller gave up."""
+    status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
+    if is_ready(deployment):
+        return State(True)
+    revision = deployment["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision")
+    selector = deployment["spec"]["selector"]["matchLabels"]
+    newest = [s for s in kube.list("ReplicaSet", deployment["metadata"]["namespace"], selector)
+              if s["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision") == revision]
+    pods = []
+    if newest and is_current(deployment):
+        pods = pods_of(kube, deployment, newest[0]["spec"]["selector"]["matchLabels"])
+    for kind, bad in (("ReplicaFailure", "True"), ("Progressing", "False")):
+        found = condition(deployment, kind)
+        if is_current(deployment) and found.get("status") == bad:
+            return State(False, failed=f"{found['reason']}: {found['message']}", pods=pods)
+    return from_pods(kube, deployment, pods, f"{status.get('updatedReplicas', 0)} of {wanted} pods are new, "
+                                             f"{status.get('availableReplicas', 0)} available")
+
+
+def judge_stateful_set(kube: Kube, stateful_set: dict) -> State:
+    """A StatefulSet fails when its newest pods cannot start, or are refused."""
+    status, wanted = stateful_set.get("status", {}), stateful_set["spec"].get("replicas", 1)
+    if is_ready(stateful_set):
+        return State(True)
+    pods = []
+    if is_current(stateful_set):
+        pods = pods_of(kube, stateful_set, stateful_set["spec"]["selector"]["matchLabels"])
+        newest = status.get("updateRevision")
+        pods = [p for p in pods if p["metadata"]["labels"].get("controller-revision-hash") == newest]
+        if not pods and wanted > 0:
+            refused = last_warning(kube, stateful_set)
+            if refused and refused.get("reason") == "FailedCreate":
+                return State(False, failed=refused["message"])
+    return from_pods(kube, stateful_set, pods, f"{status.get('readyReplicas', 0)} of {wanted} pods are ready")
+
+
+def judge_claim(kube: Kube, claim: dict) -> State:
+    """A claim is ready when Bound, or when its class waits for the first pod."""
+    if is_ready(claim):
+        return State(True)
+    phase = claim.get("status", {}).get("phase")
+    if phase == "Lost":
+        return State(False, failed="its volume is gone (phase Lost)")
+    class_name = claim["spec"].get("storageClassName")
+    storage_class = kube.get("StorageClass", class_name) if class_name else None
+    if storage_class and storage_class.get("volumeBindingMode") == "WaitForFirstConsumer":
+        return State(True)
+    warning = last_warning(kube, claim)
+    if age(claim["metadata"]["creationTimestamp"]) > PATIENCE_SECONDS and warning:
+        return State(False, failed=f"{warning['reason']}: {warning['message']}")
+    return State(False, waiting=f"is not bound (phase {phase}{': ' + warning['message'] if warning else ''})")
+
+
+def from_pods(kube: Kube, owner: dict, pods: list[dict], waiting: str) -> State:
+    """The state of a workload that is not ready yet: its pods may know that it never will be."""
+    for pod in pods:
+        problem = pod_problem(kube, pod)
+        if problem:
+            return State(False, failed=problem, pods=pods)
+    return State(False, waiting=waiting, pods=pods)
+
+
+def pod_problem(kube: Kube, pod: dict) -> str | None:
+    """Why this pod will not start without help, or None."""
+    name = pod["metadata"]["name"]
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False" and age(scheduled.get("lastTransitionTime")) > PATIENCE_SECONDS:
+        return f"pod {name} finds no node: {scheduled.get('message')}"
+    for container in container_statuses(pod):
+        waiting = container["state"].get("waiting") or {}
+        # A second restart, even between two back-offs: a program that died twice at its start dies a third time.
+        died = container["restartCount"] >= 2 and not container["ready"] and "running" not in container["state"]
+        if waiting.get("reason") in HOPELESS or died:
+            ended = (container.get("lastState") or {}).get("terminated") or container["state"].get("terminated") or {}
+            code = f" (exit code {ended['exitCode']}, {ended.get('reason')})" if ended else ""
+            reason = waiting.get("reason") or "keeps ending"
+            return (f"pod {name}, container {container['name']}: {reason}{code}"
+                    f" {waiting.get('message', '')}").rstrip()
+    if pod["status"].get("phase") == "Pending" and age(pod["metadata"]["creationTimestamp"]) > PATIENCE_SECONDS:
+        warning = last_warning(kube, pod)
+        if warning and warning["reason"].startswith("Failed") and warning["reason"] != "FailedScheduling":
+            return f"pod {name}: {warning['reason']}: {warning['message']}"
+    return None
+
+
+def container_statuses(pod: dict) -> list[dict]:
+    """The statuses of all containers of a pod, the initialising ones first."""
+    status = pod.get("status", {})
+    return (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or [])
+
+
+def pods_of(kube: Kube, owner: dict, selector: dict[str, str]) -> list[dict]:
+    """The pods with these labels that are not on their way out."""
+    pods = kube.list("Pod", owner["metadata"]["namespace"], selector)
+    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+
+def events_of(kube: Kube, item: dict) -> list[dict]:
+    """The events about an object, oldest first."""
+    fields = f"involvedObject.uid={item['metadata']['uid']}"
+    events = kube.list("Event", item["metadata"].get("namespace"), fields=fields)
+    return sorted(events, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+
+
+def last_warning(kube: Kube, item: dict) -> dict | None:
+    """The newest event about an object that is a warning."""
+    return next((e for e in reversed(events_of(kube, item)) if e.get("type") == "Warning"), None)
+
+
+def age(timestamp: str | None) -> float:
+    """Seconds since a Kubernetes timestamp; 0 for none."""
+    if not timestamp:
+        return 0.0
+    then = datetime.datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
+    return (datetime.datetime.now(datetime.UTC) - then).total_seconds()
+
+
+def explain(kube: Kube, item: dict, pods: list[dict], log_lines: int) -> str:
+    """A report on a workload: its conditions and events, and on its pods."""
+    lines = [f"{item.get('kind', 'Object')} {item['metadata']['name']}:"]
+    lines += [f"  condition {c['type']}={c['status']} {c.get('reason', '')} {c.get('message', '')}".rstrip()
+              for c in item.get("status", {}).get("conditions") or []]
+    lines += event_lines(kube, item)
+    return "\n".join([*lines, explain_pods(kube, pods, log_lines)])
+
+
+def explain_pods(kube: Kube, pods: list[dict], log_lines: int) -> str:
+    """A report on pods: for each its state, its events and the last lines of its logs."""
+    lines = [] if pods else ["(no pods)"]
+    for pod in pods:
+        lines.append(f"Pod {pod['metadata']['name']}: {pod['status'].get('phase')}")
+        for container in container_statuses(pod):
+            state = json.dumps(container["state"])
+            lines.append(f"  container {container['name']}: {container['restartCount']} restarts, {state}")
+        lines += event_lines(kube, pod)
+        for container in container_statuses(pod):
+            lines += log_section(kube, pod, container, log_lines)
+    return "\n".join(lines)
+
+
+def keep_report(folder: str, name: str, report: str) -> Path:
+    """Write a report to a new file in a folder, which is made if need be."""
+    Path(folder).expanduser().mkdir(parents=True, exist_ok=True)
+    now = datetime.datetime.now()
+    kept = Path(folder).expanduser() / f"{now:%Y%m%d-%H%M%S}-{name}-{os.getpid()}.log"
+    kept.write_text(f"{report}\n")
+    return kept
+
+
+def event_lines(kube: Kube, item: dict) -> list[str]:
+    """The last events about an object, a line each."""
+    return [f"  event {e.get('type')} {e.get('reason')} (x{e.get('count') or 1}): {e.get('message')}"
+            for e in events_of(kube, item)[-8:]]
+
+
+def log_section(kube: Kube, pod: dict, container: dict[str, Any], lines: int) -> list[str]:
+    """The last lines a container wrote; those of its last life where this one is silent."""
+    namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+    text = kube.log(namespace, name, container["name"], lines)
+    if not text.strip() and container["restartCount"]:
+        text = kube.log(namespace, name, container["name"], lines, previous=True)
+    return [f"  log of {container['name']}:", *(f"    {line}" for line in text.splitlines())] if text.strip() else []

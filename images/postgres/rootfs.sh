@@ -1,0 +1,14 @@
+#!/bin/sh
+# The root file system of the PostgreSQL image: rootfs.sh OUT.tar MAJOR
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+major=$2
+case $major in
+    15) release=bookworm ;;
+    17) release=trixie ;;
+    *) echo "rootfs.sh: no Debian release with PostgreSQL $major is known here" >&2; exit 1 ;;
+esac
+exec "$here/../debian.sh" "$1" "$release" \
+    --include="locales,netbase,postgresql-$major,tzdata" \
+    --essential-hook="$here/before.sh \"\$1\"" \
+    --customize-hook="$here/after.sh \"\$1\" $major"

@@ -1,0 +1,93 @@
+"""docker, podman and buildah, as far as building and handing on an image goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from commands import CommandError, ask
+
+KINDS = ("docker", "podman", "buildah")
+
+
+class Builder:
+    """One of KINDS. Its methods answer a question, or return a command to run with `environment`."""
+
+    def __init__(self, kind: str, environment: dict[str, str] | None = None) -> None:
+        self.kind = kind
+        self.environment = environment or {
+            "docker": {"DOCKER_BUILDKIT": "1"},  # build secrets need it
+            "podman": {},
+            "buildah": {"BUILDAH_ISOLATION": "chroot"},  # works in containers, and where cgroups are not to be had
+        }[kind]
+
+    def _says(self, *arguments: str) -> tuple[bool, str]:
+        try:
+            return True, ask([self.kind, *arguments], environment=self.environment)
+        except CommandError as error:
+            return False, str(error)
+
+    def works(self) -> bool:
+        """Whether it is installed and, for docker, an engine answers."""
+        if not shutil.which(self.kind):
+            return False
+        if not self._says("info")[0] and self.kind == "buildah" and os.geteuid() == 0:
+            # This kernel or disk has no overlay file system. vfs is slower and works anywhere.
+            self.environment["STORAGE_DRIVER"] = "vfs"
+        return self._says("info")[0]
+
+    def has(self, reference: str) -> bool:
+        """Whether the image is in the builder's own store."""
+        question = ("inspect", "--type", "image") if self.kind == "buildah" else ("image", "inspect")
+        return self._says(*question, reference)[0]
+
+    def registry_has(self, reference: str) -> bool:
+        """Whether the image's registry answers soon and has it.
+
+        To be asked of images that the builder itself does not have: its own store would answer first.
+        """
+        yes, answer = self._says("manifest", "inspect", reference)
+        # buildah and podman look for lists of images only, and complain when they find a single one.
+        return yes or "not a list type" in answer or "single images" in answer
+
+    def stored(self, repository: str) -> list[str]:
+        """References of all images in the builder's store that are called `repository`."""
+        name = "Name" if self.kind == "buildah" else "Repository"
+        _, answer = self._says("images", "--format", "{{." + name + "}}:{{.Tag}}")
+        return [line for line in answer.splitlines() if line.startswith(f"{repository}:")]
+
+    def build(self, context: Path, reference: str, *, arguments: dict[str, str], secrets: dict[str, Path],
+              epoch: int) -> list[str]:
+        """Build `context` as `reference`; `epoch` is the time that all files get, in seconds since 1970."""
+        command = [self.kind, "build", "--tag", reference]
+        if self.kind == "docker":
+            # BuildKit hands these on to RUN and keeps them out of the image; the others do so by themselves.
+            proxies = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+            command += [f"--build-arg={name}" for name in proxies if name in os.environ]
+            arguments = {**arguments, "SOURCE_DATE_EPOCH": str(epoch)}
+        else:
+            # One layer, nothing left over, and the same bytes every time.
+            command += ["--layers=false", f"--timestamp={epoch}"]
+        command += [f"--build-arg={name}={value}" for name, value in arguments.items()]
+        command += [f"--secret=id={name},src={path}" for name, path in secrets.items()]
+        return [*command, str(context)]
+
+    def save(self, reference: str, archive: Path) -> list[str]:
+        """Write the image to the file `archive`, which must not exist."""
+        if self.kind == "buildah":
+            return ["buildah", "push", reference, f"docker-archive:{archive}:{reference}"]
+        return [self.kind, "save", "--output", str(archive), reference]
+
+    def push(self, reference: str) -> list[str]:
+        """Send the image to its registry."""
+        return [self.kind, "push", reference]
+
+    def remove(self, references: list[str]) -> list[str]:
+        """Take images out of the builder's store."""
+        return [self.kind, "rmi", *references]
+
+
+def find(wanted: str) -> Builder | None:
+    """Return the first of KINDS that works; or the one called `wanted`, if it works."""
+    return next((b for b in map(Builder, KINDS) if wanted in ("auto", b.kind) and b.works()), None)

@@ -28,7 +28,8 @@ FACTS = {
     "site_exists", "site_namespace_current", "site_node_addresses", "site_completed_jobs", "site_failed_jobs",
     "site_volume_prepared", "site_volume_released", "site_volume_current", "site_apply_namespace", "site_labels",
     "site_pod_security_context", "site_container_security_context", "site_pod_security_labels",
-    "site_prepared_annotation", "secrets_checksums", "postgres_host", "django_site_url", "image_django", "image_postgres",
+    "site_prepared_annotation", "secrets_checksums", "postgres_host", "django_site_url", "image_django",
+    "image_postgres",
 }
 # The native sleep of preStop is on by default from here on.
 OLDEST_KUBERNETES = (1, 30)

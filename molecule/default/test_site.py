@@ -1,0 +1,208 @@
+"""What `ansible-playbook site.yml` promises, looked at from outside on a real cluster.
+
+Molecule's verify gives the site's place in the environment and runs this with pytest.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+import uuid
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+URL = os.environ["SITE_URL"]
+NAME, NAMESPACE = os.environ["SITE_NAME"], os.environ["SITE_NAMESPACE"]
+TOOLS = Path(sys.executable).parent
+# Everything that can hold a value, custom resources aside.
+KINDS = "pods,services,endpoints,statefulsets,deployments,replicasets,jobs,configmaps,secrets,events,leases,pvc"
+
+
+def kubectl(*arguments: str) -> str:
+    """Run kubectl on the site's cluster and namespace; return what it prints."""
+    place = ("--kubeconfig", os.environ["SITE_KUBECONFIG"], "--context", os.environ["SITE_CONTEXT"],
+             "--namespace", NAMESPACE)
+    return subprocess.run(["kubectl", *place, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def items(kinds: str, *arguments: str) -> list[dict]:
+    """Objects of these kinds in the site's namespace."""
+    return json.loads(kubectl("get", kinds, "-o", "json", *arguments))["items"]
+
+
+def playbook(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a playbook on the site of this test."""
+    return subprocess.run([TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], name, *arguments],
+                          cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+
+
+def changed(run: subprocess.CompletedProcess[str]) -> int:
+    """How many tasks changed something."""
+    assert run.returncode == 0, run.stdout + run.stderr
+    return int(re.search(r"changed=(\d+)", run.stdout)[1])
+
+
+def ask(path: str, data: dict | None = None) -> tuple[int, str]:
+    """GET a path of the site through its node port, or POST it a JSON object."""
+    request = urllib.request.Request(f"{URL}{path}", headers={"Accept": "application/json"})
+    if data is not None:
+        request.data = json.dumps(data).encode()
+        request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return answer.status, answer.read().decode()
+
+
+def secret_values() -> dict[str, str]:
+    """Secret/key -> value, of the passwords and keys."""
+    return {f"{secret['metadata']['name']}/{key}": base64.b64decode(value).decode()
+            for secret in items("secrets") for key, value in secret.get("data", {}).items() if key != "user"}
+
+
+def pods_as_they_are() -> dict[str, int]:
+    """Pod -> restarts; another pod has another name or another uid."""
+    return {f"{pod['metadata']['name']}/{pod['metadata']['uid']}":
+            sum(status["restartCount"] for status in pod["status"]["containerStatuses"]) for pod in items("pods")}
+
+
+def test_page_answers() -> None:
+    with urllib.request.urlopen(URL, timeout=10) as answer:
+        page = answer.read().decode()
+    assert answer.status == 200
+    assert "System Status" in page
+    assert "Operational" in page
+
+
+def test_database_is_up_and_migrated() -> None:
+    report = json.loads(ask("/api/status")[1])
+    assert report["status"] == "operational"
+    assert report["database"]["reachable"] is True
+    assert report["migrations"]["pending"] == []
+    assert report["migrations"]["applied"] == report["migrations"]["total"] > 0
+
+
+def test_objects_have_the_names_of_the_tutorial() -> None:
+    names = {f"{item['kind']}/{item['metadata']['name']}" for item in items("pvc,secrets,statefulsets,deployments,services")}
+    assert {"PersistentVolumeClaim/postgres-pvc", "Secret/postgres-credentials", "StatefulSet/postgres",
+            "Service/postgres-service", "Deployment/kubernetes-django", "Service/django-service"} <= names
+    jobs = [job for job in items("jobs") if job["metadata"]["name"].startswith("django-migrations-")]
+    assert [job["status"]["succeeded"] for job in jobs] == [1]
+
+
+def test_namespace_enforces_restricted() -> None:
+    namespace = json.loads(kubectl("get", "namespace", NAMESPACE, "-o", "json"))
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        kubectl("run", "as-root", "--image=example.org/none", "--dry-run=server")
+    assert "violates PodSecurity" in refused.value.stderr
+
+
+def test_roles_in_the_database() -> None:
+    """The app reads and writes rows; the schema is the owner's; over the network nobody gets in without a password."""
+    def psql(user: str, password_file: str, sql: str) -> str:
+        command = f"PGPASSWORD=$(cat {password_file}) psql -X -h 127.0.0.1 -U {user} -d kubernetes_django -Atc \"{sql}\""
+        return kubectl("exec", "postgres-0", "--", "sh", "-c", command)
+
+    app = ("kube_boss", "/run/secrets/postgres-app/password")
+    assert psql(*app, "select count(*) >= 0 from django_migrations") == "t\n"
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        psql(*app, "create table public.mine (id int)")
+    assert "permission denied for schema public" in refused.value.stderr
+    owner = psql(*app, "select distinct tableowner from pg_tables where schemaname = 'public'")
+    assert owner == "kubernetes_django_owner\n"
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        psql("kube_boss", "/dev/null", "select 1")
+    assert "no password supplied" in refused.value.stderr
+    superuser = kubectl("exec", "postgres-0", "--", "psql", "-U", "postgres", "-Atc", "show data_checksums")
+    assert superuser == "on\n"
+
+
+def test_second_deploy_changes_nothing_keeps_rows_and_shows_no_secret() -> None:
+    text = f"written before the second deploy {uuid.uuid4()}"
+    assert ask("/api/notes", {"text": text})[0] == 201
+    before = pods_as_they_are()
+    run = playbook("playbooks/deploy.yml", "-vv", "--diff")
+    assert changed(run) == 0
+    assert pods_as_they_are() == before
+    assert text in ask("/api/notes")[1]
+    shown = run.stdout + run.stderr
+    for name, value in secret_values().items():
+        for form in (value, base64.b64encode(value.encode()).decode()):
+            assert form not in shown, name
+
+
+def test_no_secret_outside_the_secrets() -> None:
+    """Not in an annotation, an environment, an argument, an event or a log."""
+    everything = items(KINDS)
+    for item in everything:
+        if item["kind"] == "Secret":
+            assert "kubectl.kubernetes.io/last-applied-configuration" not in item["metadata"].get("annotations", {})
+            item.pop("data", None)
+    text = json.dumps(everything)
+    text += "".join(kubectl("logs", pod["metadata"]["name"], "--all-containers") for pod in items("pods"))
+    assert "kube_boss" in text, "the search itself works"
+    for name, value in secret_values().items():
+        for form in (value, base64.b64encode(value.encode()).decode()):
+            assert form not in text, name
+
+
+def test_what_was_changed_by_hand_is_put_back() -> None:
+    kubectl("scale", "deployment/kubernetes-django", "--replicas=1")
+    assert changed(playbook("playbooks/deploy.yml")) == 1
+    assert json.loads(kubectl("get", "deployment/kubernetes-django", "-o", "json"))["status"]["readyReplicas"] == 2
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["-e", "site_namespace=kube-system"],
+     "site_namespace: kube-system runs pods that are not this site's"),
+    (["-e", "site_name=another"],
+     f"site_namespace: {NAMESPACE} belongs to the site {NAME}, not to another"),
+    (["-e", "site_namespace=molecule-2", "-e", "storage_volume=molecule-2-pv", "-e", "storage_path=/data/molecule-2-pv"],
+     f"django_node_port: 30801 is taken by the Service django-service in namespace {NAMESPACE}"),
+    (["-e", "site_namespace=molecule-2", "-e", "django_node_port=30802", "-e", "storage_path=/data/molecule-2-pv"],
+     f"storage_volume: molecule-pv belongs to the claim {NAMESPACE}/postgres-pvc of the site {NAME}"),
+    (["-e", "site_namespace=molecule-2", "-e", "django_node_port=30802", "-e", "storage_volume=molecule-2-pv"],
+     "storage_path: /data/molecule-pv is already the directory of the volume molecule-pv"),
+    (["-e", "storage_size=5Gi"], "storage_size: the claim postgres-pvc has 2Gi and cannot become 5Gi"),
+    (["-e", "storage_path=/data/elsewhere"], "storage_path: the volume molecule-pv is at /data/molecule-pv"),
+])
+def test_what_is_another_ones_is_refused(arguments: list[str], message: str) -> None:
+    before = pods_as_they_are()
+    run = playbook("playbooks/deploy.yml", *arguments)
+    assert run.returncode != 0
+    assert message in run.stdout
+    assert "Nothing was touched" in run.stdout
+    assert "changed=0" in run.stdout
+    assert pods_as_they_are() == before
+
+
+def test_second_run_while_one_is_under_way_is_refused() -> None:
+    """A lease of a living process is respected, one of a process that is gone is taken over."""
+    def hold(pid: int) -> None:
+        import getpass
+        import socket
+        holder = f"{getpass.getuser()}@{socket.gethostname()}/{pid}"
+        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "deploy"},
+                 "spec": {"holderIdentity": holder, "leaseDurationSeconds": 3600,
+                          "acquireTime": "2999-01-01T00:00:00.000000Z"}}
+        place = ["--kubeconfig", os.environ["SITE_KUBECONFIG"], "--context", os.environ["SITE_CONTEXT"]]
+        subprocess.run(["kubectl", *place, "-n", NAMESPACE, "apply", "-f", "-"], input=json.dumps(lease), text=True,
+                       check=True, capture_output=True)
+
+    hold(os.getpid())
+    run = playbook("playbooks/deploy.yml")
+    assert run.returncode != 0
+    assert "Another run has this site" in run.stdout
+    assert "delete lease deploy" in run.stdout
+
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    hold(ended.pid)
+    assert changed(playbook("playbooks/deploy.yml")) == 0
+    assert [lease["metadata"]["name"] for lease in items("leases")] == []

@@ -1,0 +1,119 @@
+"""Bad input gets one clear error that names the variable or file and the cure, before anything is touched.
+
+None of these needs a cluster: they fail before one is asked, or because none answers. Those that do need one are in
+molecule/default.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Project
+
+# As if role image had run: its part of the play is skipped.
+IMAGES = ("-e", "image_postgres=example.org/postgres:17", "-e", "image_django=example.org/site:1")
+VAULT = {"vault_postgres_app_password": "a", "vault_postgres_owner_password": "b",
+         "vault_postgres_admin_password": "c", "vault_django_secret_key": "d"}
+
+
+def refused(project: Project, *arguments: str, **environment: str) -> str:
+    """Run the deploy, which must fail before its first change; return what a user sees."""
+    run = project.run("playbooks/deploy.yml", *IMAGES, *arguments, **environment)
+    seen = run.stdout + run.stderr
+    assert run.returncode != 0, seen
+    assert "changed=0" in seen or "PLAY RECAP" not in seen, seen
+    assert "Traceback" not in seen, seen
+    return seen
+
+
+@pytest.mark.parametrize(("variable", "message"), [
+    ("djnago_replicas=3", None),
+    ("django_replica=3", "django_replica: no role knows this variable. Did you mean django_replicas?"),
+    ("django_replicas=many", "django_replicas"),
+    ("django_replicas=0", "django_replicas: 0 is out of range, it goes from 1 to 1000."),
+    ("postgres_port=70000", "postgres_port: 70000 is out of range"),
+    ("storage_kind=nfs", "value of storage_kind must be one of: hostpath, class, claim, got: nfs"),
+    ('{"django_resources": {"limits": {"memroy": "1Gi"}}}', "memroy"),
+    ('{"django_environment": [1]}', "django_environment"),
+    ('{"postgres_database": "name\\n"}', "postgres_database: begins or ends with white space or a newline. Remove it"),
+])
+def test_wrong_variable(shared_project: Project, variable: str, message: str | None) -> None:
+    if message is None:
+        pytest.skip("a name without a role's prefix may be the user's own")
+    seen = refused(shared_project, "-e", variable)
+    assert message in seen
+    assert "Nothing was touched. Mend this first:" in seen
+
+
+def test_all_findings_at_once(shared_project: Project) -> None:
+    seen = refused(shared_project, "-e", "django_replicas=0", "-e", "storage_kind=nfs", "-e", "postgres_prot=1")
+    assert "django_replicas: 0 is out of range" in seen
+    assert "storage_kind" in seen
+    assert "Did you mean postgres_port?" in seen
+
+
+def test_vault_lacks_a_key(project: Project) -> None:
+    project.write_vault(yaml.safe_dump({k: v for k, v in VAULT.items() if k != "vault_django_secret_key"}))
+    seen = refused(project)
+    assert "vault_django_secret_key is missing in group_vars/all/vault.yml" in seen
+    assert "ansible-vault edit group_vars/all/vault.yml" in seen
+
+
+@pytest.mark.parametrize(("value", "message"), [
+    ("secret-with-newline\n", "secrets_postgres_app_password: begins or ends with white space or a newline"),
+    ("", "secrets_postgres_app_password: is empty"),
+])
+def test_vault_has_a_bad_value(project: Project, value: str, message: str) -> None:
+    project.write_vault(yaml.safe_dump(VAULT | {"vault_postgres_app_password": value}))
+    seen = refused(project)
+    assert message in seen
+    assert "secret-with-newline" not in seen
+
+
+def test_wrong_vault_password(project: Project) -> None:
+    project.password.write_text("another one\n")
+    seen = refused(project)
+    assert "vault.yml" in seen
+    assert "Decryption failed" in seen
+
+
+def test_vault_is_not_readable_as_yaml(project: Project) -> None:
+    project.write_vault("{broken: [\n")
+    assert "vault.yml" in refused(project)
+
+
+def test_no_kubeconfig(shared_project: Project) -> None:
+    seen = refused(shared_project, "-e", "cluster_kubeconfig=/nonexistent/config")
+    assert "there is no file /nonexistent/config" in seen
+    assert "playbooks/cluster.yml" in seen
+
+
+def write_kubeconfig(path: Path, server: str) -> Path:
+    """A kubeconfig with the one context `there`."""
+    path.write_text(yaml.safe_dump({
+        "apiVersion": "v1", "kind": "Config", "current-context": "there",
+        "clusters": [{"name": "there", "cluster": {"server": server}}],
+        "users": [{"name": "there", "user": {"token": "nothing"}}],
+        "contexts": [{"name": "there", "context": {"cluster": "there", "user": "there"}}]}))
+    return path
+
+
+def test_unknown_context(shared_project: Project, tmp_path: Path) -> None:
+    config = write_kubeconfig(tmp_path / "config", "https://127.0.0.1:9")
+    seen = refused(shared_project, "-e", f"cluster_kubeconfig={config}", "-e", "cluster_context=elsewhere")
+    assert "has no context 'elsewhere', only there. Set cluster_context to one of these" in seen
+
+
+def test_no_cluster_answers(shared_project: Project, tmp_path: Path) -> None:
+    config = write_kubeconfig(tmp_path / "config", "https://127.0.0.1:9")
+    seen = refused(shared_project, "-e", f"cluster_kubeconfig={config}", "-e", "cluster_context=there")
+    assert "No cluster answers at https://127.0.0.1:9 (context there)" in seen
+    assert "Connection refused" in seen
+
+
+def test_unknown_provider(shared_project: Project) -> None:
+    run = shared_project.run("site.yml", "-e", "cluster_provider=docker-desktop")
+    assert run.returncode != 0
+    assert "cluster_provider: docker-desktop is not known. Set it to minikube or existing." in run.stdout

@@ -1,0 +1,83 @@
+"""Every template gives manifests that the Kubernetes schema accepts, strictly, for several sets of variables."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+from conftest import ROOT, Project
+
+KUBERNETES_VERSION = "1.35"
+TEMPLATES = sorted(ROOT.glob("roles/*/templates/*.yaml.j2"))
+SETS = sorted((ROOT / "tests" / "variables").glob("*.yml"))
+
+
+@pytest.fixture(scope="module", params=SETS, ids=lambda path: path.stem)
+def rendered(request: pytest.FixtureRequest, shared_project: Project,
+             tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict]]:
+    """Name of each template -> its objects, for one set of variables."""
+    out = tmp_path_factory.mktemp(request.param.stem)
+    run = shared_project.run("tests/render.yml", "-e", f"@{request.param}", "-e", f"out={out}",
+                             "-e", json.dumps({"templates": [str(path) for path in TEMPLATES]}))
+    assert run.returncode == 0, run.stdout + run.stderr
+    return {path.name: [item for item in yaml.safe_load_all(path.read_text()) if item]
+            for path in out.glob("*.yaml")}
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: f"{path.parent.parent.name}/{path.name}")
+def test_schema_accepts(template: Path, rendered: dict[str, list[dict]]) -> None:
+    items = rendered[template.name.removesuffix(".j2")]
+    assert items
+    for item in items:
+        kubernetes_validate.validate(item, KUBERNETES_VERSION, strict=True)
+
+
+def test_schema_refuses_a_misspelt_field(rendered: dict[str, list[dict]]) -> None:
+    """The judge of the other tests is no yes-man."""
+    broken = dict(rendered["django.deployment.yaml"][0], spce={})
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(broken, KUBERNETES_VERSION, strict=True)
+
+
+def test_values_arrive_as_they_were(rendered: dict[str, list[dict]], request: pytest.FixtureRequest) -> None:
+    """Quotes, colons and hashes in a value come through unchanged."""
+    given = next(yaml.safe_load(path.read_text()) for path in SETS if path.stem in request.node.name)
+    environment = {entry["name"]: entry.get("value") for entry in
+                   rendered["django.deployment.yaml"][0]["spec"]["template"]["spec"]["containers"][0]["env"]}
+    for name, value in given.get("django_environment", {}).items():
+        assert environment[name] == str(value)
+
+
+def pod_specs(rendered: dict[str, list[dict]]) -> dict[str, dict]:
+    """Template -> pod spec, of those that run in the site's namespace."""
+    return {name: item["spec"]["template"]["spec"] for name, items in rendered.items() for item in items
+            if "template" in item.get("spec", {}) and not name.startswith("directory.")}
+
+
+def test_pods_are_restricted(rendered: dict[str, list[dict]]) -> None:
+    """What Pod Security restricted asks for, and what the project asks for beyond it."""
+    assert len(pod_specs(rendered)) >= 3
+    for name, spec in pod_specs(rendered).items():
+        assert spec["automountServiceAccountToken"] is False, name
+        assert spec["enableServiceLinks"] is False, name
+        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        for container in spec["containers"] + spec.get("initContainers", []):
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] is True, name
+            assert context["allowPrivilegeEscalation"] is False, name
+            assert context["capabilities"] == {"drop": ["ALL"]}, name
+            assert "resources" in container, name
+
+
+def test_no_secret_in_an_environment(rendered: dict[str, list[dict]]) -> None:
+    """Secrets are files: an environment shows up in crash dumps and process lists."""
+    for name, spec in pod_specs(rendered).items():
+        for container in spec["containers"]:
+            for variable in container["env"]:
+                assert "secretKeyRef" not in variable.get("valueFrom", {}), name
+                assert not re.search(r"(PASSWORD|KEY)$", variable["name"]), f"{name}: {variable['name']}"

@@ -38,9 +38,11 @@ lock: ## Pin the newest versions that requirements.in and its likes allow, with 
 	@.venv/bin/pip install --quiet --require-hashes --requirement requirements.txt
 	@touch $@
 
-.venv-webapp/.installed: webapp/requirements.txt webapp/requirements-test.txt scripts/check-host
+# What only the tests need, away from the tools: every library that kubernetes.core finds, it imports.
+TEST_REQUIREMENTS := webapp/requirements.txt webapp/requirements-test.txt tests/requirements.txt
+.venv-test/.installed: $(TEST_REQUIREMENTS) scripts/check-host
 	@PYTHON=$(PYTHON) scripts/check-host
-	@echo "-- Installing the web app's tools into .venv-webapp"
-	@rm -rf .venv-webapp && $(PYTHON) -m venv .venv-webapp
-	@.venv-webapp/bin/pip install --quiet --require-hashes --requirement webapp/requirements.txt --requirement webapp/requirements-test.txt
+	@echo "-- Installing the tests' tools into .venv-test"
+	@rm -rf .venv-test && $(PYTHON) -m venv .venv-test
+	@.venv-test/bin/pip install --quiet --require-hashes $(TEST_REQUIREMENTS:%=--requirement %)
 	@touch $@

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,7 @@ class Project:
         """Run one of the tools of .venv in the project's root, with the tests' vault password."""
         ours = {"ANSIBLE_VAULT_PASSWORD_FILE": str(self.password), "ANSIBLE_NOCOLOR": "1"}
         variables = os.environ | ours | environment
-        return subprocess.run([str(Path(sys.executable).parent / program), *arguments], cwd=ROOT, env=variables,
+        return subprocess.run([str(ROOT / ".venv" / "bin" / program), *arguments], cwd=ROOT, env=variables,
                               input=stdin or "", capture_output=True, text=True, timeout=300, check=False)
 
     def write_vault(self, text: str) -> None:

@@ -88,7 +88,8 @@ def test_database_is_up_and_migrated() -> None:
 
 
 def test_objects_have_the_names_of_the_tutorial() -> None:
-    names = {f"{item['kind']}/{item['metadata']['name']}" for item in items("pvc,secrets,statefulsets,deployments,services")}
+    found = items("pvc,secrets,statefulsets,deployments,services")
+    names = {f"{item['kind']}/{item['metadata']['name']}" for item in found}
     assert {"PersistentVolumeClaim/postgres-pvc", "Secret/postgres-credentials", "StatefulSet/postgres",
             "Service/postgres-service", "Deployment/kubernetes-django", "Service/django-service"} <= names
     jobs = [job for job in items("jobs") if job["metadata"]["name"].startswith("django-migrations-")]
@@ -106,7 +107,8 @@ def test_namespace_enforces_restricted() -> None:
 def test_roles_in_the_database() -> None:
     """The app reads and writes rows; the schema is the owner's; over the network nobody gets in without a password."""
     def psql(user: str, password_file: str, sql: str) -> str:
-        command = f"PGPASSWORD=$(cat {password_file}) psql -X -h 127.0.0.1 -U {user} -d kubernetes_django -Atc \"{sql}\""
+        login = f"PGPASSWORD=$(cat {password_file}) psql -X -h 127.0.0.1 -U {user} -d kubernetes_django"
+        command = f'{login} -Atc "{sql}"'
         return kubectl("exec", "postgres-0", "--", "sh", "-c", command)
 
     app = ("kube_boss", "/run/secrets/postgres-app/password")
@@ -163,7 +165,8 @@ def test_what_was_changed_by_hand_is_put_back() -> None:
      "site_namespace: kube-system runs pods that are not this site's"),
     (["-e", "site_name=another"],
      f"site_namespace: {NAMESPACE} belongs to the site {NAME}, not to another"),
-    (["-e", "site_namespace=molecule-2", "-e", "storage_volume=molecule-2-pv", "-e", "storage_path=/data/molecule-2-pv"],
+    (["-e", "site_namespace=molecule-2", "-e", "storage_volume=molecule-2-pv",
+      "-e", "storage_path=/data/molecule-2-pv"],
      f"django_node_port: 30801 is taken by the Service django-service in namespace {NAMESPACE}"),
     (["-e", "site_namespace=molecule-2", "-e", "django_node_port=30802", "-e", "storage_path=/data/molecule-2-pv"],
      f"storage_volume: molecule-pv belongs to the claim {NAMESPACE}/postgres-pvc of the site {NAME}"),

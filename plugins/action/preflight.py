@@ -26,7 +26,7 @@ from ansible.plugins.action import ActionBase
 # Facts that roles hand on, beside the variables of their argument specs.
 FACTS = {
     "site_exists", "site_namespace_current", "site_node_addresses", "site_completed_jobs", "site_failed_jobs",
-    "site_volume_prepared", "site_volume_released", "site_volume_current", "site_apply_namespace", "site_labels",
+    "site_volume_prepared", "site_volume_released", "site_volume_current", "site_labels",
     "site_pod_security_context", "site_container_security_context", "site_pod_security_labels",
     "site_prepared_annotation", "secrets_checksums", "postgres_host", "django_site_url", "image_django",
     "image_postgres",
@@ -228,7 +228,9 @@ def check_volume(kube: Kube, values: dict[str, Any], exists: bool) -> tuple[dict
                 findings.append(f"storage_path: the volume {name} is at {at} and cannot move to {path}. Set "
                                 f"storage_path to {at}, or name another storage_volume and storage_claim.")
             annotation = (volume["metadata"].get("annotations") or {}).get("kubernetes-django/prepared")
-            facts["site_volume_prepared"] = annotation == f"{path}:{values['storage_uid']}"
+            # The Job that prepares has a namespace of its own, which goes when it is done.
+            facts["site_volume_prepared"] = (annotation == f"{path}:{values['storage_uid']}"
+                                             and kube.get("Namespace", f"{namespace}-volume") is None)
             facts["site_volume_released"] = volume["status"].get("phase") == "Released"
             # Nothing else of a volume can change: such a one need not be applied again.
             facts["site_volume_current"] = (

@@ -1,8 +1,9 @@
 """Waits until workloads are ready, says what it waits for, and explains the failure as soon as the cluster knows.
 
 Arguments:
-    kubeconfig, context, namespace: where.
-    workloads: list of {kind, name}; Job, Deployment, StatefulSet or PersistentVolumeClaim.
+    kubeconfig, context: where.
+    namespace: the namespace of the workloads that name none.
+    workloads: list of {kind, name, namespace}; Job, Deployment, StatefulSet or PersistentVolumeClaim.
     timeout: seconds until waiting itself counts as a failure.
     log_dir: folder that keeps the report of a failure.
     log_lines: how many of a container's last log lines the report shows.
@@ -48,7 +49,7 @@ class ActionModule(ActionBase):
         began = time.monotonic()
         try:
             kube = Kube(args["kubeconfig"], args["context"])
-            logs = [self._wait(kube, args, each["kind"], each["name"], began) for each in args["workloads"]]
+            logs = [self._wait(kube, args | each, each["kind"], each["name"], began) for each in args["workloads"]]
         except (KubeError, NotReady) as error:
             return result | {"failed": True, "msg": str(error)}
         return result | {"changed": False, "seconds": round(time.monotonic() - began, 1), "logs": logs}

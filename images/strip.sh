@@ -8,7 +8,7 @@ root=$1
 # The host's dpkg removes them, for the one inside is among them; the list of installed packages stays, for scanners.
 unwanted='adduser|apt|debconf|dpkg|init-system-helpers|libc-l10n|libdebconfclient0|libllvm[0-9.]+|libperl[0-9.]+|libz3-4|lib[a-z-]+-perl|locales
 |openssl|openssl-provider-legacy|perl|perl-base|perl-modules-[0-9.]+|postgresql-client-common|postgresql-common|postgresql-common-dev
-|procps|sensible-utils|ssl-cert|ucf'
+|procps|sensible-utils|ucf'
 info=$root/var/lib/dpkg/info
 packages=$(dpkg-query --admindir="$root/var/lib/dpkg" -W -f '${Package}\n' | grep -xE "$(echo "$unwanted" | tr -d '\n')")
 for package in $packages; do

@@ -57,6 +57,14 @@ class Builder:
         _, answer = self._says("images", "--format", "{{." + name + "}}:{{.Tag}}")
         return [line for line in answer.splitlines() if line.startswith(f"{repository}:")]
 
+    def abandoned(self, repository: str) -> list[str]:
+        """Containers on images called `repository` that builds left when they were killed. Only buildah leaves any."""
+        if self.kind != "buildah":
+            return []
+        _, answer = self._says("containers", "--format", "{{.ContainerID}} {{.ImageName}}")
+        containers = [line.split(maxsplit=1) for line in answer.splitlines()]
+        return [name for name, image in containers if image.startswith(f"{repository}:")]
+
     def build(self, context: Path, reference: str, *, arguments: dict[str, str], secrets: dict[str, Path],
               epoch: int) -> list[str]:
         """Build `context` as `reference`; `epoch` is the time that all files get, in seconds since 1970."""

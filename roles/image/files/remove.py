@@ -1,4 +1,7 @@
-"""Takes the site's images out of the stores of docker, podman and buildah: remove.py NAME. Prints what was there."""
+"""Takes the site's images out of the stores of docker, podman and buildah, and prints what was there.
+
+remove.py REGISTRY NAME, where REGISTRY is the first part of the references: `localhost` without a registry.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,16 @@ from builders import KINDS, Builder
 from commands import ask
 
 
-def main(name: str) -> None:
+def main(registry: str, name: str) -> None:
     """Remove the images called `name` and their bases."""
     for builder in map(Builder, KINDS):
-        if builder.works() and (stored := [
-            image for suffix in ("", "-postgres", "-python") for image in builder.stored(f"localhost/{name}{suffix}")
-        ]):
+        if not builder.works():
+            continue
+        repositories = {f"{registry}/{name}", f"{registry}/{name}-postgres", f"localhost/{name}-python"}
+        if stored := [image for repository in repositories for image in builder.stored(repository)]:
             ask(builder.remove(stored), seconds=120, environment=builder.environment)
             print(*stored, sep="\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -53,7 +53,7 @@ class Step:
             return
         source, tar = Path(made["context"]), self.cache / made["file"]
         if not tar.exists():
-            for old in self.cache.glob(f"{name}-*.tar*"):
+            for old in self.cache.glob(f"{name}-{made['version']}-*.tar*"):
                 old.unlink()
             self.run(f"packages-{name}", [str(source / "rootfs.sh"), str(tar), made["version"]],
                      "The packages come from the mirror of this host's apt, or from image_debian_mirror.",
@@ -72,6 +72,8 @@ class Step:
         reference, source = self.references[name], Path(self.variables["context"])
         if self.builder.has(reference):
             return
+        if left := self.builder.abandoned(self.references["python"].rpartition(":")[0]):
+            self.run("clear", ["buildah", "rm", *left], "See `buildah containers`.")
         with self.folder() as context, self.folder() as private:
             content.copy(source, content.files_of(source), context)
             arguments = {key: str(value) for key, value in self.variables["build_args"].items()}
@@ -117,7 +119,9 @@ class Step:
 
     def forget_older(self, reference: str) -> None:
         """Take the images that `reference` replaces out of the builder's store; the cluster keeps its own."""
-        older = [image for image in self.builder.stored(reference.rpartition(":")[0]) if image != reference]
+        same_version = reference.rpartition("-")[0] + "-"
+        older = [image for image in self.builder.stored(reference.rpartition(":")[0])
+                 if image.startswith(same_version) and image != reference]
         if older:
             with contextlib.suppress(CommandError):  # in use: the next build tries again
                 ask(self.builder.remove(older), seconds=60, environment=self.builder.environment)

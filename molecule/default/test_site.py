@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import urllib.request
 import uuid
 from pathlib import Path
@@ -209,3 +210,52 @@ def test_second_run_while_one_is_under_way_is_refused() -> None:
     hold(ended.pid)
     assert changed(playbook("playbooks/deploy.yml")) == 0
     assert [lease["metadata"]["name"] for lease in items("leases")] == []
+
+
+def test_image_that_is_not_there_fails_soon_and_leaves_the_site() -> None:
+    began = time.monotonic()
+    run = playbook("playbooks/deploy.yml", "-e", "django_image=localhost/there-is-none:1")
+    seconds = time.monotonic() - began
+    assert run.returncode != 0
+    assert seconds < 60, f"{seconds:.0f} s"
+    cause = run.stdout[run.stdout.rindex("is not ready: "):]
+    assert "localhost/there-is-none:1" in cause
+    assert "ImagePullBackOff" in cause
+    assert ask("/api/status")[0] == 200
+    assert changed(playbook("playbooks/deploy.yml")) == 0
+
+
+def test_run_that_was_killed_converges_when_run_again() -> None:
+    """Killed while its new pods start: the next run takes over its lease and finishes."""
+    new = ["-e", json.dumps({"django_environment": {"DJANGO_NOTES_WRITABLE": "true", "ANYTHING": "new"}})]
+    command = [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], "playbooks/deploy.yml", *new]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        for line in run.stdout:
+            if "PLAY [Django]" in line:
+                time.sleep(1)
+                run.kill()
+    assert run.returncode != 0
+    assert [lease["metadata"]["name"] for lease in items("leases")] == ["deploy"]
+    changed(playbook("playbooks/deploy.yml", *new))
+    assert changed(playbook("playbooks/deploy.yml", *new)) == 0
+    assert ask("/api/status")[0] == 200
+
+
+def test_directory_of_somebody_else_is_refused_and_left_alone() -> None:
+    """Seen by the Job on the node; the message is its log, and no volume is made that could not be moved."""
+    other = ["-e", "site_name=molecule-2", "-e", "site_namespace=molecule-2", "-e", "django_node_port=30802",
+             "-e", "storage_volume=molecule-2-pv", "-e", "storage_path=/usr/share"]
+    try:
+        run = playbook("playbooks/deploy.yml", *other)
+        assert run.returncode != 0
+        assert "storage_path: /usr/share on the node is not empty and belongs to user 0, not 999" in run.stdout
+        assert "molecule-2-pv" not in kubectl("get", "pv", "-o", "name")
+    finally:
+        again = playbook("playbooks/reset.yml", *other, "-e", "reset_data=true")
+    assert again.returncode == 0, again.stdout
+    for _ in range(30):
+        if "molecule-2" not in kubectl("get", "namespaces", "-o", "name"):
+            break
+        time.sleep(1)
+    else:
+        pytest.fail("the namespaces of molecule-2 are still there")

@@ -5,6 +5,7 @@ Arguments:
     roles: the roles whose variables are validated.
     roles_path: the folder they are in.
     namespace_labels: the labels that the namespace is to have.
+    only_variables: look at the variables and leave the cluster alone, which may not be there yet.
 
 Returns:
     ansible_facts: what the roles need to know of the cluster, see FACTS.
@@ -26,7 +27,8 @@ from ansible.plugins.action import ActionBase
 # Facts that roles hand on, beside the variables of their argument specs.
 FACTS = {
     "site_exists", "site_namespace_current", "site_node_addresses", "site_completed_jobs", "site_failed_jobs",
-    "site_volume_prepared", "site_volume_released", "site_volume_current", "site_labels",
+    "site_volume_prepared", "site_volume_released", "site_volume_current",
+    "site_volume_namespace_left", "site_labels",
     "site_pod_security_context", "site_container_security_context", "site_pod_security_labels",
     "site_prepared_annotation", "secrets_checksums", "postgres_host", "django_site_url", "image_django",
     "image_postgres",
@@ -54,7 +56,7 @@ class ActionModule(ActionBase):
     """Ansible's side of it: see the module's docstring."""
 
     _requires_connection = False
-    _VALID_ARGS = frozenset(("kubeconfig", "context", "roles", "roles_path", "namespace_labels"))
+    _VALID_ARGS = frozenset(("kubeconfig", "context", "roles", "roles_path", "namespace_labels", "only_variables"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
@@ -62,7 +64,7 @@ class ActionModule(ActionBase):
         values, findings = self._check_variables(Path(args["roles_path"]), args["roles"], task_vars or {})
         facts, taken = {}, None
         # What the cluster is asked depends on the variables: with wrong ones the answers would mislead.
-        if not findings:
+        if not findings and not args.get("only_variables"):
             try:
                 kube = Kube(args["kubeconfig"], args["context"])
                 facts, findings = check_cluster(kube, values, args["namespace_labels"])
@@ -192,7 +194,9 @@ def check_volume(kube: Kube, values: dict[str, Any], exists: bool) -> tuple[dict
     """The volume and the claim must be this site's, or nobody's, and able to become what is asked for."""
     kind, site, namespace = values["storage_kind"], values["site_name"], values["site_namespace"]
     name, claim_name, path = values["storage_volume"], values["storage_claim"], values["storage_path"]
-    facts, findings = {"site_volume_prepared": False, "site_volume_released": False, "site_volume_current": False}, []
+    facts = {"site_volume_prepared": False, "site_volume_released": False, "site_volume_current": False,
+             "site_volume_namespace_left": False}
+    findings = []
     claim = kube.get("PersistentVolumeClaim", claim_name, namespace) if exists else None
     if kind == "claim" and claim is None:
         findings.append(f"storage_claim: there is no claim {claim_name} in namespace {namespace}. Make it, or choose "
@@ -208,6 +212,8 @@ def check_volume(kube: Kube, values: dict[str, Any], exists: bool) -> tuple[dict
                             f"{values['storage_class']!r}. Set storage_class to the old one, or name another "
                             "storage_claim.")
     if kind == "hostpath":
+        # The Job that works on the directory has a namespace of its own; a run that was killed may have left it.
+        facts["site_volume_namespace_left"] = kube.get("Namespace", f"{namespace}-volume") is not None
         if not path.startswith("/") or path.rstrip("/").count("/") < 2:
             findings.append(f"storage_path: {path!r} must be an absolute path of at least two parts, such as "
                             "/data/postgres-pv.")
@@ -228,9 +234,7 @@ def check_volume(kube: Kube, values: dict[str, Any], exists: bool) -> tuple[dict
                 findings.append(f"storage_path: the volume {name} is at {at} and cannot move to {path}. Set "
                                 f"storage_path to {at}, or name another storage_volume and storage_claim.")
             annotation = (volume["metadata"].get("annotations") or {}).get("kubernetes-django/prepared")
-            # The Job that prepares has a namespace of its own, which goes when it is done.
-            facts["site_volume_prepared"] = (annotation == f"{path}:{values['storage_uid']}"
-                                             and kube.get("Namespace", f"{namespace}-volume") is None)
+            facts["site_volume_prepared"] = annotation == f"{path}:{values['storage_uid']}"
             facts["site_volume_released"] = volume["status"].get("phase") == "Released"
             # Nothing else of a volume can change: such a one need not be applied again.
             facts["site_volume_current"] = (

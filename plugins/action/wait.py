@@ -94,7 +94,17 @@ class ActionModule(ActionBase):
         except KubeError as error:
             report = f"(nothing more is known: {error})"
         kept = keep_report(args["log_dir"], f"{args['namespace']}-{kind.lower()}-{name}", f"{report}\n\n{cause}")
+        words = last_line(kube, state.pods)
+        if words:
+            cause = f"{cause}. Its last words: {words}"
         return f"{report}\n(kept in {kept})\n{kind} {name} is not ready: {cause}"
+
+
+def last_line(kube: Kube, pods: list[dict]) -> str:
+    """The last line that a program of these pods wrote: mostly the cause."""
+    logs = [kube.log(pod["metadata"]["namespace"], pod["metadata"]["name"], container["name"], 1).strip()
+            for pod in pods for container in pod["spec"]["containers"]]
+    return next((log for log in reversed(logs) if log), "")
 
 
 class NotReady(Exception):

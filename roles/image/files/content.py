@@ -119,5 +119,14 @@ def copy(root: Path, files: list[str], target: Path) -> None:
             place.chmod(0o755 if _is_program(source) else 0o644)
 
 
+def write(path: Path, text: str) -> None:
+    """Write a file, for its owner alone, that nobody ever sees half-written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.touch(mode=0o600)
+    part.write_text(text)
+    part.replace(path)
+
+
 def _is_program(path: Path) -> bool:
     return bool(path.stat().st_mode & stat.S_IXUSR)

@@ -34,6 +34,8 @@ def plan(variables: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {"variables": variables, "problems": [], "packages": [], "steps": []}
     if problems := variable_problems(variables):
         return result | {"problems": problems}
+    if variables["django_reference"] and variables["postgres_reference"]:
+        return result | {"references": references(variables, "registry")}
     # What `auto` came to last time counts: a site does not change its bases because a registry is away for a moment.
     decided = Path(variables["cache"], "source")
     source = variables["source"]
@@ -48,10 +50,14 @@ def plan(variables: dict[str, Any]) -> dict[str, Any]:
                 return result
         # Something is to be built: from here on, seconds do not matter.
         builder = builders.find(variables["builder"])
-        if builder:
+        if not source:
             python = variables["base_python"]
-            source = source or ("registry" if builder.has(python) or builder.registry_has(python) else "debian")
+            answers = builder and (builder.has(python) or builder.registry_has(python))
+            source = "registry" if answers else "debian"
+            if answers:
+                content.write(decided, source)  # step.py writes the other answer, once it has proved right
             result |= {"source": source, "references": references(variables, source)}
+        if builder:
             missing = missing_images(variables, source, result["references"], builder)
     except ClusterError as error:
         return result | {"problems": [str(error)]}
@@ -169,8 +175,7 @@ def packages(variables: dict[str, Any], source: str, builder: builders.Builder |
             return [], [f"image_builder: {tried} does not work on this machine, `{tried} info` says why. Mend it, or"
                         " choose another one of docker, podman, buildah"]
         needed.append("buildah")
-    # Where nothing could ask a registry yet, there is hardly one.
-    if source in ("debian", "") and not shutil.which("mmdebstrap"):
+    if source == "debian" and not shutil.which("mmdebstrap"):
         needed.append("mmdebstrap")
     root = os.geteuid() == 0
     if needed and not (root and shutil.which("apt-get")):

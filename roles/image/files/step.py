@@ -44,7 +44,8 @@ class Step:
         self.root_file_systems: dict[str, dict[str, str]] = plan["root_file_systems"]
         self.builder = Builder(**plan["builder"])
         self.cache = Path(self.variables["cache"])
-        write(self.cache / "source", plan["source"])
+        self.source: str = plan["source"]
+        content.write(self.cache / "source", self.source)
 
     def base(self, name: str) -> None:
         """Make the base image `name`."""
@@ -72,6 +73,8 @@ class Step:
         reference, source = self.references[name], Path(self.variables["context"])
         if self.builder.has(reference):
             return
+        if self.source == "debian":
+            self.base("python")  # another run may have taken it away since the step before this one
         if left := self.builder.abandoned(self.references["python"].rpartition(":")[0]):
             self.run("clear", ["buildah", "rm", *left], "See `buildah containers`.")
         with self.folder() as context, self.folder() as private:
@@ -166,23 +169,18 @@ def pip_secrets(folder: Path) -> dict[str, Path]:
     if settings:
         secrets["pip.conf"] = folder / "pip.conf"
         lines = (f"{key} = " + "\n  ".join(value.split()) for key, value in settings.items())
-        write(secrets["pip.conf"], "\n".join(["[global]", *lines, ""]))
+        content.write(secrets["pip.conf"], "\n".join(["[global]", *lines, ""]))
     return secrets
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file, for its owner alone, that nobody ever sees half-written."""
-    part = path.with_name(f"{path.name}.part")
-    part.touch(mode=0o600)
-    part.write_text(text)
-    part.replace(path)
 
 
 @contextlib.contextmanager
 def alone(cache: Path) -> Iterator[None]:
     """Wait until no other run builds, and clear what a killed one left."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
+    # Not in the cache: runs with different caches share the builder's store.
+    place = Path.home() / ".cache" / "kubernetes-django" / "images.lock"
+    for folder in (place.parent, cache):
+        folder.mkdir(parents=True, exist_ok=True)
+    with place.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for remains in cache.glob("work-*"):
             shutil.rmtree(remains, ignore_errors=True)

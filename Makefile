@@ -22,7 +22,7 @@ test: ## Run the tests, the short form of every promise
 	@scripts/test lint unit webapp molecule
 
 test-all: ## Run the long tests as well
-	@scripts/test lint unit webapp browser molecule
+	@scripts/test lint unit webapp webapp_long molecule
 
 lint: ## Look at the text of everything
 	@scripts/test lint

@@ -30,6 +30,7 @@ def refused(project: Project, *arguments: str, **environment: str) -> str:
     ("django_replica=3", "django_replica: no role knows this variable. Did you mean django_replicas?"),
     ("django_replicas=many", "django_replicas"),
     ("django_replicas=0", "django_replicas: 0 is out of range, it goes from 1 to 1000."),
+    ("django_replicas=20", "may open 169 connections (8 a pod); PostgreSQL allows 97. Raise max_connections"),
     ("postgres_port=70000", "postgres_port: 70000 is out of range"),
     ("storage_kind=nfs", "value of storage_kind must be one of: hostpath, class, claim, got: nfs"),
     ('{"django_resources": {"limits": {"memroy": "1Gi"}}}', "memroy"),

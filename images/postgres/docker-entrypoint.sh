@@ -111,7 +111,7 @@ prepare_data() {
     local making=$PGDATA/.making finished=$PGDATA/.finished version init
 
     (($(id -u) != 0)) || fail "PostgreSQL refuses to run as root: run this image as uid 999"
-    mkdir -p -m 700 "$PGDATA" 2> /dev/null || true
+    mkdir -p "$PGDATA" 2> /dev/null || true
     if [[ ! -d $PGDATA || ! -O $PGDATA || ! -w $PGDATA ]]; then
         show_path "$PGDATA"
         fail "PGDATA=$PGDATA must be a directory of uid $(id -u), or its parent writable for it. Where a volume" \

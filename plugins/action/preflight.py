@@ -14,6 +14,10 @@ Returns:
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -28,7 +32,7 @@ from ansible.plugins.action import ActionBase
 FACTS = {
     "site_exists", "site_namespace_current", "site_node_addresses", "site_completed_jobs", "site_failed_jobs",
     "site_volume_prepared", "site_volume_released", "site_volume_current",
-    "site_volume_namespace_left", "site_labels",
+    "site_volume_namespace_left", "site_secrets", "site_labels",
     "site_pod_security_context", "site_container_security_context", "site_pod_security_labels",
     "site_prepared_annotation", "secrets_checksums", "postgres_host", "django_site_url", "image_django",
     "image_postgres",
@@ -39,13 +43,13 @@ OLDEST_KUBERNETES = (1, 30)
 RANGES = {
     "site_wait_timeout": (1, 86400), "site_log_lines": (1, 10000), "storage_uid": (1, 2**31),
     "postgres_port": (1, 65535), "postgres_uid": (1, 2**31), "postgres_stop_seconds": (10, 3600),
-    "django_port": (1, 65535), "django_node_port": (1, 65535), "django_replicas": (1, 1000),
+    "django_port": (1, 65535), "django_connections": (0, 10000), "django_node_port": (1, 65535), "django_replicas": (1, 1000),
     "django_drain_seconds": (0, 600), "django_stop_seconds": (15, 3600), "django_progress_seconds": (10, 3600),
     "django_migrations_backoff_limit": (0, 100), "django_migrations_deadline": (1, 86400), "django_uid": (1, 2**31),
 }
 PART_OF = "app.kubernetes.io/part-of"
 RIGHTS = [
-    ("patch", "", "secrets"), ("patch", "", "services"), ("patch", "", "configmaps"),
+    ("list", "", "secrets"), ("patch", "", "secrets"), ("patch", "", "services"), ("patch", "", "configmaps"),
     ("patch", "", "persistentvolumeclaims"), ("patch", "apps", "statefulsets"), ("patch", "apps", "deployments"),
     ("create", "batch", "jobs"), ("list", "", "pods"), ("get", "", "pods/log"), ("list", "", "events"),
     ("create", "coordination.k8s.io", "leases"),
@@ -101,7 +105,25 @@ class ActionModule(ActionBase):
         findings += [f"{name}: {values[name]} is out of range, it goes from {low} to {high}."
                      for name, (low, high) in RANGES.items()
                      if isinstance(values.get(name), int) and not low <= values[name] <= high]
+        if not findings and "django_replicas" in values and "postgres_settings" in values:
+            findings += check_connections(values)
         return values, findings
+
+
+def check_connections(values: dict[str, Any]) -> list[str]:
+    """The connections that all pods may open must fit into what the server allows."""
+    cores = (values["django_resources"].get("limits") or {}).get("cpu", "1")
+    cores = float(cores[:-1]) / 1000 if cores.endswith("m") else float(cores)
+    # As webapp/gunicorn.conf.py does it.
+    each = values["django_connections"] or 4 * max(2, math.ceil(cores))
+    pods = values["django_replicas"] + 1
+    needed = pods * each + 1
+    allowed = int(values["postgres_settings"].get("max_connections", 100)) - 3
+    if needed <= allowed:
+        return []
+    return [f"django_replicas: {pods - 1} pods, one more during a rollout, and the migrations may open {needed} "
+            f"connections ({each} a pod); PostgreSQL allows {allowed}. Raise max_connections in postgres_settings, or lower "
+            "django_replicas or the pods' limit of cores."]
 
 
 def check_cluster(kube: Kube, values: dict[str, Any], labels: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -133,12 +155,23 @@ def check_cluster(kube: Kube, values: dict[str, Any], labels: dict[str, str]) ->
         findings += volume_findings
     if "django_node_port" in values:
         findings += check_node_port(kube, values["django_node_port"], name, values["django_service"])
+    facts["site_secrets"] = secret_checksums(kube, name, site) if namespace else {}
     jobs = kube.list("Job", name, {PART_OF: site}) if namespace else []
     facts["site_completed_jobs"] = [job["metadata"]["name"] for job in jobs if job_ended(job) == "Complete"]
     # One whose pod never ran (no image, no node) would go on waiting for its next try; one that runs is left alone.
     facts["site_failed_jobs"] = [job["metadata"]["name"] for job in jobs if job_ended(job) == "Failed"
                                  or (job_ended(job) is None and not job["status"].get("ready"))]
     return facts, findings
+
+
+def secret_checksums(kube: Kube, namespace: str, site: str) -> dict[str, str]:
+    """Name of each Secret of the site -> checksum of its keys and values, as role secrets computes them."""
+    found = {}
+    for secret in kube.list("Secret", namespace, {PART_OF: site}):
+        values = {key: base64.b64decode(value).decode() for key, value in (secret.get("data") or {}).items()}
+        text = json.dumps(values, sort_keys=True)
+        found[secret["metadata"]["name"]] = hashlib.sha256(text.encode()).hexdigest()
+    return found
 
 
 def check_version(version: dict[str, str]) -> list[str]:

@@ -1,0 +1,70 @@
+"""/livez and /readyz."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import servers
+from django.test import Client
+
+from status import probes
+from status.checks import Readiness
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    monkeypatch.setattr(probes, "_readiness", Readiness())
+
+
+def test_alive_and_ready(database):
+    for path in ("/livez", "/readyz"):
+        response = Client().get(path)
+        assert (response.status_code, response.content) == (200, b"ok")
+
+
+def test_verbose(database):
+    assert Client().get("/livez?verbose").content == b"[+]ping ok\nlivez check passed\n"
+    assert Client().get("/readyz?verbose").content == b"[+]ping ok\n[+]database ok\nreadyz check passed\n"
+
+
+def test_database_down(database, setting):
+    setting(PORT=servers.free_port())
+    response = Client().get("/readyz")
+    assert response.status_code == 503
+    assert response.content == b"[+]ping ok\n[-]database failed: reason withheld\nreadyz check failed\n"
+    assert Client().get("/livez").status_code == 200
+
+
+def test_bounded(database, setting):
+    with servers.black_hole() as port:
+        setting(PORT=port)
+        start = time.monotonic()
+        assert Client().get("/readyz").status_code == 503
+        assert time.monotonic() - start < 1.3
+
+
+def test_result_is_kept_for_a_second(database, setting):
+    assert Client().get("/readyz").status_code == 200
+    setting(PORT=servers.free_port())
+    assert Client().get("/readyz").status_code == 200
+    time.sleep(1.01)
+    assert Client().get("/readyz").status_code == 503
+
+
+def test_any_host(database):
+    """The kubelet asks by the pod's address, which ALLOWED_HOSTS does not know."""
+    for host in ("10.1.2.3:8000", "evil.example", "not a host!"):
+        for path in ("/livez", "/readyz"):
+            assert Client().get(path, headers={"host": host}).status_code == 200
+
+
+def test_schema_does_not_matter(postgres, database, setting):
+    setting(NAME="empty")
+    assert Client().get("/readyz").status_code == 200
+
+
+def test_methods(database):
+    assert Client().head("/livez").status_code == 200
+    response = Client().post("/livez")
+    assert (response.status_code, response.headers["Allow"]) == (405, "GET, HEAD")

@@ -1,0 +1,297 @@
+"""The page, the JSON and the text in every state that a database can be in."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import time
+
+import jsonschema
+import pytest
+import servers
+from django.conf import settings
+from django.db import close_old_connections, connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from status import checks
+
+SCHEMA = json.loads((servers.WEBAPP.parent / "docs/status.schema.json").read_text())
+SECRETS = (servers.PASSWORD, servers.OWNER_PASSWORD, servers.SECRET_KEY, "pl4nted")
+
+
+def ask(path="/api/status", **headers):
+    """One answer, checked for what must hold in every state."""
+    close_old_connections()  # as at the start of every request but the test client's: arms the health check
+    start = time.monotonic()
+    response = Client().get(path, headers=headers)
+    assert time.monotonic() - start < 2, "bounded"
+    text = response.content.decode()
+    for secret in (*SECRETS, "Traceback", "postgresql://", "password="):
+        assert secret not in text
+    return response
+
+
+def look(status, code, http_status):
+    """The facts, once every form of them has agreed."""
+    response = ask()
+    facts = response.json()
+    jsonschema.validate(facts, SCHEMA)
+    assert facts["status"] == status
+    assert [problem["code"] for problem in facts["problems"]][:1] == ([code] if code else [])
+    assert response.status_code == http_status
+    for accept in ("text/html", "text/plain"):
+        other = ask("/", accept=accept)
+        assert other.status_code == http_status
+        assert other.headers["Content-Type"].startswith(accept)
+        page = other.content.decode().replace("&quot;", '"').replace("&#x27;", "'")
+        assert status.capitalize() in page
+        assert facts["reason"] in page
+    return facts
+
+
+def test_operational(database):
+    facts = look("operational", None, 200)
+    assert (
+        facts["database"] | {"reachable": True, "host": "127.0.0.1", "name": database, "user": "app"}
+        == facts["database"]
+    )
+    assert facts["database"]["role"] == "primary"
+    assert facts["database"]["connect_ms"] > 0
+    assert facts["database"]["query_ms"] > 0
+    assert facts["database"]["size_bytes"] > 1_000_000
+    assert facts["database"]["connections"]["allowed"] == 37
+    assert 1 <= facts["database"]["connections"]["used"] <= 37
+    assert facts["migrations"]["applied"] == facts["migrations"]["total"] == 22
+    assert facts["migrations"]["latest"]["name"] == "sessions.0001_initial"
+    assert {app["app"] for app in facts["migrations"]["apps"]} == {"admin", "auth", "contenttypes", "notes", "sessions"}
+    assert facts["runtime"]["release"] == "v2"
+    assert facts["runtime"]["pod"] == "kubernetes-django-7d9f-abcde"
+    assert "backup" not in facts
+
+
+def test_closed_port(database, setting):
+    setting(PORT=servers.free_port())
+    facts = look("down", "refused", 503)
+    assert facts["reason"].startswith("Nothing listens at 127.0.0.1:")
+    assert facts["migrations"] is None
+
+
+def test_wrong_password(database, setting):
+    setting(PASSWORD="wrong-pl4nted")
+    assert "password of user app" in look("down", "wrong_password", 503)["reason"]
+
+
+def test_no_such_database(database, setting):
+    setting(NAME="nowhere")
+    assert "no database nowhere" in look("down", "no_such_database", 503)["reason"]
+
+
+def test_unknown_host(database, setting):
+    setting(HOST="no-such-host.invalid")
+    look("down", "unknown_host", 503)
+
+
+@pytest.mark.slow
+def test_name_server_that_does_not_answer(database, setting, monkeypatch):
+    # The only stand-in here: a resolver that hangs cannot be had without touching the machine's settings.
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: time.sleep(2.5))
+    setting(HOST="slow-name-server.invalid")
+    response = ask()
+    assert response.json()["problems"][0]["code"] == "unknown_host"
+    time.sleep(2.6)  # for the resolver's one thread to be free again
+
+
+def test_packets_vanish_before_connecting(database, setting):
+    with servers.black_hole() as port:
+        setting(PORT=port)
+        look("down", "timeout", 503)
+
+
+def test_packets_vanish_from_a_connection(postgres, database, setting):
+    network = servers.Network(postgres.port)
+    setting(PORT=network.port)
+    look("operational", None, 200)
+    network.swallow = True
+    response = ask()
+    assert response.json()["problems"][0]["code"] == "timeout"
+    network.swallow = False
+    time.sleep(1)
+    look("operational", None, 200)
+    network.cut()
+
+
+@pytest.mark.slow
+def test_slow(postgres, database, setting):
+    network = servers.Network(postgres.port)
+    setting(PORT=network.port)
+    look("operational", None, 200)
+    network.delay = 0.3
+    facts = look("degraded", "slow", 200)
+    assert facts["database"]["query_ms"] > 250
+    network.cut()
+
+
+@pytest.mark.slow
+def test_locked_table_is_slow_and_leaves_nothing_behind(postgres, database):
+    look("operational", None, 200)
+    with contextlib.closing(postgres.connect(database)) as other:
+        other.autocommit = False
+        other.cursor().execute("LOCK TABLE django_migrations")
+        for _ in range(3):
+            assert ask().json()["problems"][0]["code"] == "slow"
+        count = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'"
+        assert postgres.sql(count)[0][0] <= 1, "the statements were ended, not left to wait"
+    look("operational", None, 200)
+
+
+def test_every_connection_taken(postgres, database):
+    held = []
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(servers.psycopg2.OperationalError):
+            for _ in range(50):
+                held.append(
+                    stack.enter_context(contextlib.closing(postgres.connect(database, "app", servers.PASSWORD)))
+                )
+        assert len(held) < 50
+        look("down", "too_many_connections", 503)
+    time.sleep(0.2)
+    look("operational", None, 200)
+
+
+def test_nearly_every_connection_taken(postgres, database):
+    with contextlib.ExitStack() as stack:
+        for _ in range(35):
+            stack.enter_context(contextlib.closing(postgres.connect(database, "app", servers.PASSWORD)))
+        assert look("degraded", "nearly_full", 200)["database"]["connections"]["used"] >= 35
+    time.sleep(0.2)
+
+
+def test_nothing_migrated(postgres, database, setting):
+    setting(NAME="empty")
+    facts = look("degraded", "no_migrations", 200)
+    assert facts["migrations"]["applied"] == 0
+    assert len(facts["migrations"]["pending"]) == facts["migrations"]["total"] == 22
+
+
+def test_pending(postgres, database):
+    postgres.sql("DELETE FROM django_migrations WHERE name = '0004_created_at_index'", database)
+    facts = look("degraded", "pending_migrations", 200)
+    assert facts["reason"] == "1 migration of this release is not applied."
+    assert facts["migrations"]["pending"] == ["notes.0004_created_at_index"]
+
+
+def test_unknown(postgres, database):
+    """An older release on a newer schema."""
+    postgres.sql("INSERT INTO django_migrations (app, name, applied) VALUES ('notes', '0099_future', now())", database)
+    facts = look("degraded", "unknown_migrations", 200)
+    assert facts["migrations"]["unknown"] == ["notes.0099_future"]
+    assert facts["migrations"]["pending"] == []
+
+
+def test_leftovers_of_a_removed_app_are_told_but_fine(postgres, database):
+    postgres.sql("INSERT INTO django_migrations (app, name, applied) VALUES ('gone', '0001_initial', now())", database)
+    assert look("operational", None, 200)["migrations"]["unknown"] == ["gone.0001_initial"]
+
+
+def test_missing_table(postgres, database):
+    postgres.sql("DROP TABLE notes_note", database)
+    assert look("degraded", "missing_tables", 200)["database"]["missing_tables"] == ["notes_note"]
+
+
+def test_no_permission(postgres, database):
+    postgres.sql("REVOKE SELECT ON django_migrations FROM app", database)
+    look("down", "no_permission", 503)
+
+
+def test_read_only(postgres, database):
+    postgres.sql(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+    assert look("degraded", "read_only", 200)["database"]["read_only"] is True
+
+
+def test_server_restarts(postgres, database):
+    look("operational", None, 200)
+    postgres.stop()
+    try:
+        look("down", "refused", 503)
+    finally:
+        postgres.start()
+    look("operational", None, 200)
+
+
+def test_broken_connection_is_replaced(postgres, database):
+    look("operational", None, 200)
+    postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+    look("operational", None, 200)
+
+
+def test_unexpected_error_is_told_in_general(database, monkeypatch, caplog):
+    monkeypatch.setattr(checks, "_FACTS", "SELECT 'pl4nted'::int, %s, %s")
+    look("down", "unexpected", 503)
+    assert "invalid input syntax" in caplog.text, "the cause is in the log"
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (None, "degraded", "no_backup"),
+        ("{not json", "degraded", "no_backup"),
+        ('{"name": "daily", "finished_at": "2020-01-01T00:00:00Z", "size_bytes": 1}', "degraded", "old_backup"),
+        ("now", "operational", None),
+    ],
+)
+def test_backup(database, tmp_path, monkeypatch, content, status, code):
+    path = tmp_path / "backup.json"
+    if content == "now":
+        now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
+        content = json.dumps({"name": "daily", "finished_at": now, "size_bytes": 12_345_678})
+    if content:
+        path.write_text(content)
+    monkeypatch.setattr(settings, "BACKUP_STATUS_FILE", str(path))
+    facts = look(status, code, 200)
+    assert (facts["backup"]["finished_at"] is None) == (code == "no_backup")
+
+
+class TestPublic:
+    """With DJANGO_STATUS_DETAILS off, nothing that helps an attacker."""
+
+    FORBIDDEN = re.compile(
+        r"127\.0\.0\.1|PostgreSQL|\bapp\b|Secret|pg_hba|POSTGRES|v2|Python|gunicorn|7d9f|test_\d|notes"
+    )
+
+    @pytest.fixture(autouse=True)
+    def public(self, monkeypatch):
+        monkeypatch.setattr(settings, "STATUS_DETAILS", False)
+
+    def check(self, status, http_status):
+        for path, accept in (("/api/status", "*/*"), ("/", "text/html"), ("/", "text/plain")):
+            response = ask(path, accept=accept)
+            assert response.status_code == http_status
+            text = response.content.decode()
+            assert status in text.lower()
+            assert not self.FORBIDDEN.findall(text)
+        jsonschema.validate(ask().json(), SCHEMA)
+        metrics = ask("/metrics").content.decode().replace('route="/api/notes"', "")  # public anyway
+        assert not self.FORBIDDEN.findall(metrics)
+
+    def test_operational(self, database):
+        self.check("operational", 200)
+
+    def test_degraded(self, postgres, database):
+        postgres.sql("DELETE FROM django_migrations WHERE app = 'notes'", database)
+        self.check("degraded", 200)
+
+    def test_down(self, database, setting):
+        setting(PORT=servers.free_port())
+        self.check("down", 503)
+
+
+def test_queries(database):
+    """Whatever the number of migrations and apps: two."""
+    ask("/")
+    with CaptureQueriesContext(connection) as queries:
+        ask("/")
+    assert len(queries) == 2
+    assert sum("django_migrations ORDER BY" in query["sql"] for query in queries) == 1

@@ -43,7 +43,8 @@ OLDEST_KUBERNETES = (1, 30)
 RANGES = {
     "site_wait_timeout": (1, 86400), "site_log_lines": (1, 10000), "storage_uid": (1, 2**31),
     "postgres_port": (1, 65535), "postgres_uid": (1, 2**31), "postgres_stop_seconds": (10, 3600),
-    "django_port": (1, 65535), "django_connections": (0, 10000), "django_node_port": (1, 65535), "django_replicas": (1, 1000),
+    "django_port": (1, 65535), "django_connections": (0, 10000),
+    "django_node_port": (1, 65535), "django_replicas": (1, 1000),
     "django_drain_seconds": (0, 600), "django_stop_seconds": (15, 3600), "django_progress_seconds": (10, 3600),
     "django_migrations_backoff_limit": (0, 100), "django_migrations_deadline": (1, 86400), "django_uid": (1, 2**31),
 }
@@ -122,8 +123,8 @@ def check_connections(values: dict[str, Any]) -> list[str]:
     if needed <= allowed:
         return []
     return [f"django_replicas: {pods - 1} pods, one more during a rollout, and the migrations may open {needed} "
-            f"connections ({each} a pod); PostgreSQL allows {allowed}. Raise max_connections in postgres_settings, or lower "
-            "django_replicas or the pods' limit of cores."]
+            f"connections ({each} a pod); PostgreSQL allows {allowed}. Raise max_connections in postgres_settings, "
+            "or lower django_replicas or the pods' limit of cores."]
 
 
 def check_cluster(kube: Kube, values: dict[str, Any], labels: dict[str, str]) -> tuple[dict[str, Any], list[str]]:

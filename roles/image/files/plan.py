@@ -1,6 +1,6 @@
 """Says what the images are called, what is wrong, and what has to be done.
 
-Standard input: the role's variables without their prefix, as JSON. Standard output, as JSON:
+Its argument: the role's variables without their prefix, as JSON. What it prints, as JSON:
     references: of the images; the tag of one that is built is a hash of its content.
     problems: sentences for people; nothing can be done until they are solved.
     packages: Debian packages to install before asking again.
@@ -215,4 +215,4 @@ def disk_problems(variables: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(plan(json.load(sys.stdin))))
+    print(json.dumps(plan(json.loads(sys.argv[1]))))

@@ -29,13 +29,22 @@ class Project:
         """Run ansible-playbook in the project's root."""
         return self.tool("ansible-playbook", "-i", str(self.inventory / "hosts.yml"), *arguments, **environment)
 
-    def tool(self, program: str, *arguments: str, stdin: str | None = None,
-             **environment: str) -> subprocess.CompletedProcess[str]:
+    def tool(
+        self, program: str, *arguments: str, stdin: str | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run one of the tools of .venv in the project's root, with the tests' vault password."""
         ours = {"ANSIBLE_VAULT_PASSWORD_FILE": str(self.password), "ANSIBLE_NOCOLOR": "1"}
         variables = os.environ | ours | environment
-        return subprocess.run([str(ROOT / ".venv" / "bin" / program), *arguments], cwd=ROOT, env=variables,
-                              input=stdin or "", capture_output=True, text=True, timeout=300, check=False)
+        return subprocess.run(
+            [str(ROOT / ".venv" / "bin" / program), *arguments],
+            cwd=ROOT,
+            env=variables,
+            input=stdin or "",
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
 
     def write_vault(self, text: str) -> None:
         """Replace the vault by one with this content."""

@@ -47,6 +47,10 @@ def test_every_entry_point_exists(role: Path) -> None:
 
 
 def test_page_of_variables_is_up_to_date() -> None:
-    check = subprocess.run([sys.executable, ROOT / "scripts" / "document-variables", "--check"], capture_output=True,
-                           text=True, check=False)
+    check = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "document-variables", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert check.returncode == 0, check.stderr

@@ -12,8 +12,12 @@ import pytest
 import yaml
 from conftest import Project
 
-VAULT = {"vault_postgres_app_password": "a", "vault_postgres_owner_password": "b",
-         "vault_postgres_admin_password": "c", "vault_django_secret_key": "d"}
+VAULT = {
+    "vault_postgres_app_password": "a",
+    "vault_postgres_owner_password": "b",
+    "vault_postgres_admin_password": "c",
+    "vault_django_secret_key": "d",
+}
 
 
 def refused(project: Project, *arguments: str, **environment: str) -> str:
@@ -26,17 +30,23 @@ def refused(project: Project, *arguments: str, **environment: str) -> str:
     return seen
 
 
-@pytest.mark.parametrize(("variable", "message"), [
-    ("django_replica=3", "django_replica: no role knows this variable. Did you mean django_replicas?"),
-    ("django_replicas=many", "django_replicas"),
-    ("django_replicas=0", "django_replicas: 0 is out of range, it goes from 1 to 1000."),
-    ("django_replicas=20", "may open 169 connections (8 a pod); PostgreSQL allows 97. Raise max_connections"),
-    ("postgres_port=70000", "postgres_port: 70000 is out of range"),
-    ("storage_kind=nfs", "value of storage_kind must be one of: hostpath, class, claim, got: nfs"),
-    ('{"django_resources": {"limits": {"memroy": "1Gi"}}}', "memroy"),
-    ('{"django_environment": [1]}', "django_environment"),
-    ('{"postgres_database": "name\\n"}', "postgres_database: begins or ends with white space or a newline. Remove it"),
-])
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [
+        ("django_replica=3", "django_replica: no role knows this variable. Did you mean django_replicas?"),
+        ("django_replicas=many", "django_replicas"),
+        ("django_replicas=0", "django_replicas: 0 is out of range, it goes from 1 to 1000."),
+        ("django_replicas=20", "may open 169 connections (8 a pod); PostgreSQL allows 97. Raise max_connections"),
+        ("postgres_port=70000", "postgres_port: 70000 is out of range"),
+        ("storage_kind=nfs", "value of storage_kind must be one of: hostpath, class, claim, got: nfs"),
+        ('{"django_resources": {"limits": {"memroy": "1Gi"}}}', "memroy"),
+        ('{"django_environment": [1]}', "django_environment"),
+        (
+            '{"postgres_database": "name\\n"}',
+            "postgres_database: begins or ends with white space or a newline. Remove it",
+        ),
+    ],
+)
 def test_wrong_variable(shared_project: Project, variable: str, message: str) -> None:
     seen = refused(shared_project, "-e", variable)
     assert message in seen
@@ -64,10 +74,13 @@ def test_vault_lacks_a_key(project: Project) -> None:
     assert "ansible-vault edit group_vars/all/vault.yml" in seen
 
 
-@pytest.mark.parametrize(("value", "message"), [
-    ("secret-with-newline\n", "secrets_postgres_app_password: begins or ends with white space or a newline"),
-    ("", "secrets_postgres_app_password: is empty"),
-])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("secret-with-newline\n", "secrets_postgres_app_password: begins or ends with white space or a newline"),
+        ("", "secrets_postgres_app_password: is empty"),
+    ],
+)
 def test_vault_has_a_bad_value(project: Project, value: str, message: str) -> None:
     project.write_vault(yaml.safe_dump(VAULT | {"vault_postgres_app_password": value}))
     seen = refused(project)
@@ -95,11 +108,18 @@ def test_no_kubeconfig(shared_project: Project) -> None:
 
 def write_kubeconfig(path: Path, server: str) -> Path:
     """A kubeconfig with the one context `there`."""
-    path.write_text(yaml.safe_dump({
-        "apiVersion": "v1", "kind": "Config", "current-context": "there",
-        "clusters": [{"name": "there", "cluster": {"server": server}}],
-        "users": [{"name": "there", "user": {"token": "nothing"}}],
-        "contexts": [{"name": "there", "context": {"cluster": "there", "user": "there"}}]}))
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "there",
+                "clusters": [{"name": "there", "cluster": {"server": server}}],
+                "users": [{"name": "there", "user": {"token": "nothing"}}],
+                "contexts": [{"name": "there", "context": {"cluster": "there", "user": "there"}}],
+            }
+        )
+    )
     return path
 
 

@@ -15,8 +15,18 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-WHAT_ANSIBLE_READS = ["ansible.cfg", "site.yml", "playbooks", "roles", "plugins", "collections", "inventory",
-                      "group_vars", "molecule", "scripts"]
+WHAT_ANSIBLE_READS = [
+    "ansible.cfg",
+    "site.yml",
+    "playbooks",
+    "roles",
+    "plugins",
+    "collections",
+    "inventory",
+    "group_vars",
+    "molecule",
+    "scripts",
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +46,48 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(checkout: Path, program: str, *arguments: str) -> str:
     """Run one of Ansible's programs in the copy; return what it prints."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    return subprocess.run([ROOT / ".venv" / "bin" / program, *arguments], cwd=checkout, env=environment, check=False,
-                          capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+    return subprocess.run(
+        [ROOT / ".venv" / "bin" / program, *arguments],
+        cwd=checkout,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    ).stdout
 
 
 @pytest.mark.parametrize("playbook", ["site.yml", "playbooks/deploy.yml"])
 def test_playbook_loads_them(checkout: Path, playbook: str) -> None:
     """site_kubeconfig comes from group_vars only: the file it names is the one that is missed."""
-    shown = run(checkout, "ansible-playbook", playbook, "-e", "cluster_kubeconfig=/nonexistent/from-group-vars",
-                "-e", "cluster_provider=existing", "-e", "image_postgres=x", "-e", "image_django=x")
+    shown = run(
+        checkout,
+        "ansible-playbook",
+        playbook,
+        "-e",
+        "cluster_kubeconfig=/nonexistent/from-group-vars",
+        "-e",
+        "cluster_provider=existing",
+        "-e",
+        "image_postgres=x",
+        "-e",
+        "image_django=x",
+    )
     assert "there is no file /nonexistent/from-group-vars" in shown
 
 
 def test_molecule_loads_them(checkout: Path) -> None:
     """Molecule's inventory has the users' group_vars, and of its own only what keeps tests and users apart."""
-    shown = run(checkout, "ansible-inventory", "-i", "molecule/inventory/hosts.yml", "--host", "localhost",
-                "--playbook-dir", "molecule/default")
+    shown = run(
+        checkout,
+        "ansible-inventory",
+        "-i",
+        "molecule/inventory/hosts.yml",
+        "--host",
+        "localhost",
+        "--playbook-dir",
+        "molecule/default",
+    )
     variables = json.loads(shown)
     assert variables["storage_size"] == "2Gi"
     assert variables["site_name"] == "molecule"

@@ -27,12 +27,28 @@ app/*.md
 app/data/file?.bin
 """
 TREE = [
-    "top.txt", "other/x.txt", "app/a.py", "app/tests/t.py", "app/NOTES.md", "app/README.md", "app/sub/deep.md",
-    "app/sub/__pycache__/a.pyc", "app/sub/x.log", "app/data/file1.bin", "app/data/file10.bin", "deep/down/kept.txt",
-    "deep/down/not.txt", "deep/x.txt", "apple/x.txt",
+    "top.txt",
+    "other/x.txt",
+    "app/a.py",
+    "app/tests/t.py",
+    "app/NOTES.md",
+    "app/README.md",
+    "app/sub/deep.md",
+    "app/sub/__pycache__/a.pyc",
+    "app/sub/x.log",
+    "app/data/file1.bin",
+    "app/data/file10.bin",
+    "deep/down/kept.txt",
+    "deep/down/not.txt",
+    "deep/x.txt",
+    "apple/x.txt",
 ]
 KEPT = [
-    "app/README.md", "app/a.py", "app/data/file10.bin", "app/sub/deep.md", "deep/down/kept.txt",
+    "app/README.md",
+    "app/a.py",
+    "app/data/file10.bin",
+    "app/sub/deep.md",
+    "deep/down/kept.txt",
 ]
 
 

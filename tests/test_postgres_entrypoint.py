@@ -15,7 +15,7 @@ from conftest import ROOT
 
 SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
 DATA = "/volume/data"
-PASSWORD = "it's \"$secret\" \\"
+PASSWORD = 'it\'s "$secret" \\'
 SQL = "create table t(a int); insert into t select generate_series(1, 1000);"
 # A root of its own, read-only, with only what a pod mounts: /tmp, the socket's directory, the volume, the scripts.
 CONTAINER = """
@@ -59,15 +59,39 @@ class Container:
     def start(self, *arguments: str, user: str = "postgres", **environment: str) -> subprocess.Popen[bytes]:
         """Start the entrypoint as process 1; its output is in `log`."""
         programs = SERVERS[-1]
-        variables = {"PATH": f"{programs}:/usr/bin:/bin:/usr/sbin:/sbin", "PG_MAJOR": programs.parent.name,
-                     "PGDATA": DATA, "LANG": "C.UTF-8", "USER_IN_CONTAINER": user, "POSTGRES_PASSWORD": PASSWORD}
-        folders = [str(self.folders["root"]), str(ROOT / "images" / "postgres"), str(self.folders["volume"]),
-                   str(self.folders["scripts"])]
+        variables = {
+            "PATH": f"{programs}:/usr/bin:/bin:/usr/sbin:/sbin",
+            "PG_MAJOR": programs.parent.name,
+            "PGDATA": DATA,
+            "LANG": "C.UTF-8",
+            "USER_IN_CONTAINER": user,
+            "POSTGRES_PASSWORD": PASSWORD,
+        }
+        folders = [
+            str(self.folders["root"]),
+            str(ROOT / "images" / "postgres"),
+            str(self.folders["volume"]),
+            str(self.folders["scripts"]),
+        ]
         return subprocess.Popen(
-            ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "bash", "-c", CONTAINER, "container",
-             *folders, *arguments],
+            [
+                "unshare",
+                "--mount",
+                "--net",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "bash",
+                "-c",
+                CONTAINER,
+                "container",
+                *folders,
+                *arguments,
+            ],
             env={key: value for key, value in (variables | environment).items() if value},
-            stdout=self.log.open("wb"), stderr=subprocess.STDOUT, start_new_session=True,
+            stdout=self.log.open("wb"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
     def process_1(self, running: subprocess.Popen[bytes]) -> str:
@@ -86,9 +110,26 @@ class Container:
     def query(self, running: subprocess.Popen[bytes], sql: str, password: str = PASSWORD) -> str:
         """Ask the server over TCP, with a password."""
         done = subprocess.run(
-            ["nsenter", "--target", self.process_1(running), "--net", str(SERVERS[-1] / "psql"), "-X", "-At",
-             "-h", "127.0.0.1", "-U", "postgres", "-c", sql],
-            env={"PGPASSWORD": password, "PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False)
+            [
+                "nsenter",
+                "--target",
+                self.process_1(running),
+                "--net",
+                str(SERVERS[-1] / "psql"),
+                "-X",
+                "-At",
+                "-h",
+                "127.0.0.1",
+                "-U",
+                "postgres",
+                "-c",
+                sql,
+            ],
+            env={"PGPASSWORD": password, "PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         return (done.stdout + done.stderr).strip()
 
     def stop(self, running: subprocess.Popen[bytes]) -> None:
@@ -202,16 +243,19 @@ def test_two_servers_never_share_the_data(container: Container, tmp_path: Path) 
     container.stop(second)
 
 
-@pytest.mark.parametrize(("environment", "text"), [
-    ({"POSTGRES_PASSWORD": ""}, "set POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE"),
-    ({"POSTGRES_PASSWORD_FILE": "/etc/passwd"}, "are both set"),
-    ({"POSTGRES_PASSWORD": "", "POSTGRES_PASSWORD_FILE": "/nowhere"}, "cannot be read by uid"),
-    ({"POSTGRES_PASSWORD": "two\nlines"}, "more than one line"),
-    ({"POSTGRES_INITDB_ARGS": "--nonsense"}, "nothing of it is kept"),
-    ({"PGDATA": "/etc/data"}, "must be a directory of uid"),
-    ({"user": "root"}, "refuses to run as root"),
-    ({"user": "nobody"}, "must be a directory of uid"),
-])
+@pytest.mark.parametrize(
+    ("environment", "text"),
+    [
+        ({"POSTGRES_PASSWORD": ""}, "set POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE"),
+        ({"POSTGRES_PASSWORD_FILE": "/etc/passwd"}, "are both set"),
+        ({"POSTGRES_PASSWORD": "", "POSTGRES_PASSWORD_FILE": "/nowhere"}, "cannot be read by uid"),
+        ({"POSTGRES_PASSWORD": "two\nlines"}, "more than one line"),
+        ({"POSTGRES_INITDB_ARGS": "--nonsense"}, "nothing of it is kept"),
+        ({"PGDATA": "/etc/data"}, "must be a directory of uid"),
+        ({"user": "root"}, "refuses to run as root"),
+        ({"user": "nobody"}, "must be a directory of uid"),
+    ],
+)
 def test_bad_input_is_refused_with_a_sentence(container: Container, environment: dict[str, str], text: str) -> None:
     assert text in container.fail(**environment)
     assert not list(container.data.glob("[!.]*"))
@@ -223,17 +267,23 @@ def test_a_bad_server_argument_is_told(container: Container) -> None:
 
 def test_the_password_comes_from_a_file(container: Container) -> None:
     (container.folders["volume"] / "password").write_text("from a file\n")
-    running = container.start(POSTGRES_PASSWORD="", POSTGRES_PASSWORD_FILE="/volume/password",
-                              POSTGRES_INITDB_ARGS="--auth-host=scram-sha-256")
+    running = container.start(
+        POSTGRES_PASSWORD="",
+        POSTGRES_PASSWORD_FILE="/volume/password",
+        POSTGRES_INITDB_ARGS="--auth-host=scram-sha-256",
+    )
     container.wait_for(running, "ready to accept connections", count=2)
     assert container.query(running, "select 1", password="from a file") == "1"
     container.stop(running)
 
 
-@pytest.mark.parametrize(("version", "text"), [
-    ("9", "holds data of PostgreSQL 9"),
-    (None, "neither empty nor PostgreSQL's"),
-])
+@pytest.mark.parametrize(
+    ("version", "text"),
+    [
+        ("9", "holds data of PostgreSQL 9"),
+        (None, "neither empty nor PostgreSQL's"),
+    ],
+)
 def test_what_is_not_its_own_is_left_alone(container: Container, version: str | None, text: str) -> None:
     container.data.mkdir(mode=0o700)
     kept = container.data / ("PG_VERSION" if version else "precious")

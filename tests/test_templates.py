@@ -17,15 +17,22 @@ SETS = sorted((ROOT / "tests" / "variables").glob("*.yml"))
 
 
 @pytest.fixture(scope="module", params=SETS, ids=lambda path: path.stem)
-def rendered(request: pytest.FixtureRequest, shared_project: Project,
-             tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict]]:
+def rendered(
+    request: pytest.FixtureRequest, shared_project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[dict]]:
     """Name of each template -> its objects, for one set of variables."""
     out = tmp_path_factory.mktemp(request.param.stem)
-    run = shared_project.run("tests/render.yml", "-e", f"@{request.param}", "-e", f"out={out}",
-                             "-e", json.dumps({"templates": [str(path) for path in TEMPLATES]}))
+    run = shared_project.run(
+        "tests/render.yml",
+        "-e",
+        f"@{request.param}",
+        "-e",
+        f"out={out}",
+        "-e",
+        json.dumps({"templates": [str(path) for path in TEMPLATES]}),
+    )
     assert run.returncode == 0, run.stdout + run.stderr
-    return {path.name: [item for item in yaml.safe_load_all(path.read_text()) if item]
-            for path in out.glob("*.yaml")}
+    return {path.name: [item for item in yaml.safe_load_all(path.read_text()) if item] for path in out.glob("*.yaml")}
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: f"{path.parent.parent.name}/{path.name}")
@@ -46,16 +53,22 @@ def test_schema_refuses_a_misspelt_field(rendered: dict[str, list[dict]]) -> Non
 def test_values_arrive_as_they_were(rendered: dict[str, list[dict]], request: pytest.FixtureRequest) -> None:
     """Quotes, colons and hashes in a value come through unchanged."""
     given = next(yaml.safe_load(path.read_text()) for path in SETS if path.stem in request.node.name)
-    environment = {entry["name"]: entry.get("value") for entry in
-                   rendered["django.deployment.yaml"][0]["spec"]["template"]["spec"]["containers"][0]["env"]}
+    environment = {
+        entry["name"]: entry.get("value")
+        for entry in rendered["django.deployment.yaml"][0]["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
     for name, value in given.get("django_environment", {}).items():
         assert environment[name] == str(value)
 
 
 def pod_specs(rendered: dict[str, list[dict]]) -> dict[str, dict]:
     """Template -> pod spec, of those that run in the site's namespace."""
-    return {name: item["spec"]["template"]["spec"] for name, items in rendered.items() for item in items
-            if "template" in item.get("spec", {}) and not name.startswith("directory.")}
+    return {
+        name: item["spec"]["template"]["spec"]
+        for name, items in rendered.items()
+        for item in items
+        if "template" in item.get("spec", {}) and not name.startswith("directory.")
+    }
 
 
 def test_pods_are_restricted(rendered: dict[str, list[dict]]) -> None:

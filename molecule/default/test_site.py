@@ -28,8 +28,14 @@ KINDS = "pods,services,endpoints,statefulsets,deployments,replicasets,jobs,confi
 
 def kubectl(*arguments: str) -> str:
     """Run kubectl on the site's cluster and namespace; return what it prints."""
-    place = ("--kubeconfig", os.environ["SITE_KUBECONFIG"], "--context", os.environ["SITE_CONTEXT"],
-             "--namespace", NAMESPACE)
+    place = (
+        "--kubeconfig",
+        os.environ["SITE_KUBECONFIG"],
+        "--context",
+        os.environ["SITE_CONTEXT"],
+        "--namespace",
+        NAMESPACE,
+    )
     return subprocess.run(["kubectl", *place, *arguments], check=True, capture_output=True, text=True).stdout
 
 
@@ -40,8 +46,14 @@ def items(kinds: str, *arguments: str) -> list[dict]:
 
 def playbook(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a playbook on the site of this test."""
-    return subprocess.run([TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], name, *arguments],
-                          cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], name, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def changed(run: subprocess.CompletedProcess[str]) -> int:
@@ -62,14 +74,22 @@ def ask(path: str, data: dict | None = None) -> tuple[int, str]:
 
 def secret_values() -> dict[str, str]:
     """Secret/key -> value, of the passwords and keys."""
-    return {f"{secret['metadata']['name']}/{key}": base64.b64decode(value).decode()
-            for secret in items("secrets") for key, value in secret.get("data", {}).items() if key != "user"}
+    return {
+        f"{secret['metadata']['name']}/{key}": base64.b64decode(value).decode()
+        for secret in items("secrets")
+        for key, value in secret.get("data", {}).items()
+        if key != "user"
+    }
 
 
 def pods_as_they_are() -> dict[str, int]:
     """Pod -> restarts; another pod has another name or another uid."""
-    return {f"{pod['metadata']['name']}/{pod['metadata']['uid']}":
-            sum(status["restartCount"] for status in pod["status"]["containerStatuses"]) for pod in items("pods")}
+    return {
+        f"{pod['metadata']['name']}/{pod['metadata']['uid']}": sum(
+            status["restartCount"] for status in pod["status"]["containerStatuses"]
+        )
+        for pod in items("pods")
+    }
 
 
 def test_page_answers() -> None:
@@ -91,8 +111,14 @@ def test_database_is_up_and_migrated() -> None:
 def test_objects_have_the_names_of_the_tutorial() -> None:
     found = items("pvc,secrets,statefulsets,deployments,services")
     names = {f"{item['kind']}/{item['metadata']['name']}" for item in found}
-    assert {"PersistentVolumeClaim/postgres-pvc", "Secret/postgres-credentials", "StatefulSet/postgres",
-            "Service/postgres-service", "Deployment/kubernetes-django", "Service/django-service"} <= names
+    assert {
+        "PersistentVolumeClaim/postgres-pvc",
+        "Secret/postgres-credentials",
+        "StatefulSet/postgres",
+        "Service/postgres-service",
+        "Deployment/kubernetes-django",
+        "Service/django-service",
+    } <= names
     jobs = [job for job in items("jobs") if job["metadata"]["name"].startswith("django-migrations-")]
     assert [job["status"]["succeeded"] for job in jobs] == [1]
 
@@ -107,6 +133,7 @@ def test_namespace_enforces_restricted() -> None:
 
 def test_roles_in_the_database() -> None:
     """The app reads and writes rows; the schema is the owner's; over the network nobody gets in without a password."""
+
     def psql(user: str, password_file: str, sql: str) -> str:
         login = f"PGPASSWORD=$(cat {password_file}) psql -X -h 127.0.0.1 -U {user} -d kubernetes_django"
         command = f'{login} -Atc "{sql}"'
@@ -161,21 +188,45 @@ def test_what_was_changed_by_hand_is_put_back() -> None:
     assert json.loads(kubectl("get", "deployment/kubernetes-django", "-o", "json"))["status"]["readyReplicas"] == 2
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["-e", "site_namespace=kube-system"],
-     "site_namespace: kube-system runs pods that are not this site's"),
-    (["-e", "site_name=another"],
-     f"site_namespace: {NAMESPACE} belongs to the site {NAME}, not to another"),
-    (["-e", "site_namespace=molecule-2", "-e", "storage_volume=molecule-2-pv",
-      "-e", "storage_path=/data/molecule-2-pv"],
-     f"django_node_port: 30801 is taken by the Service django-service in namespace {NAMESPACE}"),
-    (["-e", "site_namespace=molecule-2", "-e", "django_node_port=30802", "-e", "storage_path=/data/molecule-2-pv"],
-     f"storage_volume: molecule-pv belongs to the claim {NAMESPACE}/postgres-pvc of the site {NAME}"),
-    (["-e", "site_namespace=molecule-2", "-e", "django_node_port=30802", "-e", "storage_volume=molecule-2-pv"],
-     "storage_path: /data/molecule-pv is already the directory of the volume molecule-pv"),
-    (["-e", "storage_size=5Gi"], "storage_size: the claim postgres-pvc has 2Gi and cannot become 5Gi"),
-    (["-e", "storage_path=/data/elsewhere"], "storage_path: the volume molecule-pv is at /data/molecule-pv"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-e", "site_namespace=kube-system"], "site_namespace: kube-system runs pods that are not this site's"),
+        (["-e", "site_name=another"], f"site_namespace: {NAMESPACE} belongs to the site {NAME}, not to another"),
+        (
+            [
+                "-e",
+                "site_namespace=molecule-2",
+                "-e",
+                "storage_volume=molecule-2-pv",
+                "-e",
+                "storage_path=/data/molecule-2-pv",
+            ],
+            f"django_node_port: 30801 is taken by the Service django-service in namespace {NAMESPACE}",
+        ),
+        (
+            [
+                "-e",
+                "site_namespace=molecule-2",
+                "-e",
+                "django_node_port=30802",
+                "-e",
+                "storage_path=/data/molecule-2-pv",
+            ],
+            f"storage_volume: molecule-pv belongs to the claim {NAMESPACE}/postgres-pvc of the site {NAME}",
+        ),
+        (
+            ["-e", "site_namespace=molecule-2", "-e", "django_node_port=30802", "-e", "storage_volume=molecule-2-pv"],
+            "storage_path: /data/molecule-pv is already the directory of the volume molecule-pv",
+        ),
+        (
+            ["-e", "secrets_postgres_app_password=another"],
+            "secrets_postgres_app_password: is not the password that the database was made with",
+        ),
+        (["-e", "storage_size=5Gi"], "storage_size: the claim postgres-pvc has 2Gi and cannot become 5Gi"),
+        (["-e", "storage_path=/data/elsewhere"], "storage_path: the volume molecule-pv is at /data/molecule-pv"),
+    ],
+)
 def test_what_is_another_ones_is_refused(arguments: list[str], message: str) -> None:
     before = pods_as_they_are()
     run = playbook("playbooks/deploy.yml", *arguments)
@@ -188,16 +239,30 @@ def test_what_is_another_ones_is_refused(arguments: list[str], message: str) -> 
 
 def test_second_run_while_one_is_under_way_is_refused() -> None:
     """A lease of a living process is respected, one of a process that is gone is taken over."""
+
     def hold(pid: int) -> None:
         import getpass
         import socket
+
         holder = f"{getpass.getuser()}@{socket.gethostname()}/{pid}"
-        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "deploy"},
-                 "spec": {"holderIdentity": holder, "leaseDurationSeconds": 3600,
-                          "acquireTime": "2999-01-01T00:00:00.000000Z"}}
+        lease = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": "deploy"},
+            "spec": {
+                "holderIdentity": holder,
+                "leaseDurationSeconds": 3600,
+                "acquireTime": "2999-01-01T00:00:00.000000Z",
+            },
+        }
         place = ["--kubeconfig", os.environ["SITE_KUBECONFIG"], "--context", os.environ["SITE_CONTEXT"]]
-        subprocess.run(["kubectl", *place, "-n", NAMESPACE, "apply", "-f", "-"], input=json.dumps(lease), text=True,
-                       check=True, capture_output=True)
+        subprocess.run(
+            ["kubectl", *place, "-n", NAMESPACE, "apply", "-f", "-"],
+            input=json.dumps(lease),
+            text=True,
+            check=True,
+            capture_output=True,
+        )
 
     hold(os.getpid())
     run = playbook("playbooks/deploy.yml")
@@ -218,7 +283,7 @@ def test_image_that_is_not_there_fails_soon_and_leaves_the_site() -> None:
     seconds = time.monotonic() - began
     assert run.returncode != 0
     assert seconds < 60, f"{seconds:.0f} s"
-    cause = run.stdout[run.stdout.rindex("is not ready: "):]
+    cause = run.stdout[run.stdout.rindex("is not ready: ") :]
     assert "localhost/there-is-none:1" in cause
     assert "ImagePullBackOff" in cause
     assert ask("/api/status")[0] == 200
@@ -243,8 +308,18 @@ def test_run_that_was_killed_converges_when_run_again() -> None:
 
 def test_directory_of_somebody_else_is_refused_and_left_alone() -> None:
     """Seen by the Job on the node; the message is its log, and no volume is made that could not be moved."""
-    other = ["-e", "site_name=molecule-2", "-e", "site_namespace=molecule-2", "-e", "django_node_port=30802",
-             "-e", "storage_volume=molecule-2-pv", "-e", "storage_path=/usr/share"]
+    other = [
+        "-e",
+        "site_name=molecule-2",
+        "-e",
+        "site_namespace=molecule-2",
+        "-e",
+        "django_node_port=30802",
+        "-e",
+        "storage_volume=molecule-2-pv",
+        "-e",
+        "storage_path=/usr/share",
+    ]
     try:
         run = playbook("playbooks/deploy.yml", *other)
         assert run.returncode != 0

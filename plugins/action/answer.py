@@ -39,8 +39,10 @@ class ActionModule(ActionBase):
             if status in args["status"]:
                 return result | {"changed": False, "status": status}
             if time.monotonic() >= end:
-                return result | {"failed": True, "msg": f"{args['url']} does not answer as it should within "
-                                                        f"{args['timeout']} s: {said}"}
+                return result | {
+                    "failed": True,
+                    "msg": f"{args['url']} does not answer as it should within {args['timeout']} s: {said}",
+                }
             time.sleep(PAUSE_SECONDS)
 
 

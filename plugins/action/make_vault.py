@@ -36,13 +36,18 @@ class ActionModule(ActionBase):
         if path.exists() or self._task.check_mode:
             return result | {"changed": not path.exists()}
         lines = [f"# {line}" for line in self._task.args["header"].splitlines()]
-        lines += [f"{name}: {''.join(secrets.choice(ALPHABET) for _ in range(length))}"
-                  for name, length in self._task.args["values"].items()]
+        lines += [
+            f"{name}: {''.join(secrets.choice(ALPHABET) for _ in range(length))}"
+            for name, length in self._task.args["values"].items()
+        ]
         try:
             encrypted = self._loader._vault.encrypt("---\n" + "\n".join(lines) + "\n")
         except AnsibleError as error:
-            return result | {"failed": True, "msg": f"{path} cannot be encrypted: {error}. Name a password source in "
-                                                    "ANSIBLE_VAULT_PASSWORD_FILE, or leave it to ansible.cfg."}
+            return result | {
+                "failed": True,
+                "msg": f"{path} cannot be encrypted: {error}. Name a password source in "
+                "ANSIBLE_VAULT_PASSWORD_FILE, or leave it to ansible.cfg.",
+            }
         # Under another name first, linked where nothing is: no half of a vault, and no other run's vault is replaced.
         new = path.with_name(f".{path.name}.{os.getpid()}")
         new.write_bytes(encrypted)

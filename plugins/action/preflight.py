@@ -30,29 +30,61 @@ from ansible.plugins.action import ActionBase
 
 # Facts that roles hand on, beside the variables of their argument specs.
 FACTS = {
-    "site_exists", "site_namespace_current", "site_node_addresses", "site_completed_jobs", "site_failed_jobs",
-    "site_volume_prepared", "site_volume_released", "site_volume_current",
-    "site_volume_namespace_left", "site_secrets", "site_labels",
-    "site_pod_security_context", "site_container_security_context", "site_pod_security_labels",
-    "site_prepared_annotation", "secrets_checksums", "postgres_host", "django_site_url", "image_django",
+    "site_exists",
+    "site_namespace_current",
+    "site_node_addresses",
+    "site_completed_jobs",
+    "site_failed_jobs",
+    "site_volume_prepared",
+    "site_volume_released",
+    "site_volume_current",
+    "site_volume_namespace_left",
+    "site_secrets",
+    "site_labels",
+    "site_pod_security_context",
+    "site_container_security_context",
+    "site_pod_security_labels",
+    "site_prepared_annotation",
+    "secrets_checksums",
+    "postgres_host",
+    "django_site_url",
+    "image_django",
     "image_postgres",
 }
 # The native sleep of preStop is on by default from here on.
 OLDEST_KUBERNETES = (1, 30)
 # Smallest and largest values that make sense; argument specs know no ranges.
 RANGES = {
-    "site_wait_timeout": (1, 86400), "site_log_lines": (1, 10000), "storage_uid": (1, 2**31),
-    "postgres_port": (1, 65535), "postgres_uid": (1, 2**31), "postgres_stop_seconds": (10, 3600),
-    "django_port": (1, 65535), "django_connections": (0, 10000),
-    "django_node_port": (1, 65535), "django_replicas": (1, 1000),
-    "django_drain_seconds": (0, 600), "django_stop_seconds": (15, 3600), "django_progress_seconds": (10, 3600),
-    "django_migrations_backoff_limit": (0, 100), "django_migrations_deadline": (1, 86400), "django_uid": (1, 2**31),
+    "site_wait_timeout": (1, 86400),
+    "site_log_lines": (1, 10000),
+    "storage_uid": (1, 2**31),
+    "postgres_port": (1, 65535),
+    "postgres_uid": (1, 2**31),
+    "postgres_stop_seconds": (10, 3600),
+    "django_port": (1, 65535),
+    "django_connections": (0, 10000),
+    "django_node_port": (1, 65535),
+    "django_replicas": (1, 1000),
+    "django_drain_seconds": (0, 600),
+    "django_stop_seconds": (15, 3600),
+    "django_progress_seconds": (10, 3600),
+    "django_migrations_backoff_limit": (0, 100),
+    "django_migrations_deadline": (1, 86400),
+    "django_uid": (1, 2**31),
 }
 PART_OF = "app.kubernetes.io/part-of"
 RIGHTS = [
-    ("list", "", "secrets"), ("patch", "", "secrets"), ("patch", "", "services"), ("patch", "", "configmaps"),
-    ("patch", "", "persistentvolumeclaims"), ("patch", "apps", "statefulsets"), ("patch", "apps", "deployments"),
-    ("create", "batch", "jobs"), ("list", "", "pods"), ("get", "", "pods/log"), ("list", "", "events"),
+    ("list", "", "secrets"),
+    ("patch", "", "secrets"),
+    ("patch", "", "services"),
+    ("patch", "", "configmaps"),
+    ("patch", "", "persistentvolumeclaims"),
+    ("patch", "apps", "statefulsets"),
+    ("patch", "apps", "deployments"),
+    ("create", "batch", "jobs"),
+    ("list", "", "pods"),
+    ("get", "", "pods/log"),
+    ("list", "", "events"),
     ("create", "coordination.k8s.io", "leases"),
 ]
 
@@ -76,8 +108,11 @@ class ActionModule(ActionBase):
                 if not findings and facts["site_exists"] and not self._task.check_mode:
                     refused = lease.acquire(kube, values["site_namespace"], os.getppid())
                     findings = [refused] if refused else []
-                    taken = {"kubeconfig": args["kubeconfig"], "context": args["context"],
-                             "namespace": values["site_namespace"]}
+                    taken = {
+                        "kubeconfig": args["kubeconfig"],
+                        "context": args["context"],
+                        "namespace": values["site_namespace"],
+                    }
             except KubeError as error:
                 findings = [str(error)]
         if findings:
@@ -85,8 +120,9 @@ class ActionModule(ActionBase):
             return result | {"failed": True, "msg": f"Nothing was touched. Mend this first:\n{listed}"}
         return result | {"changed": False, "ansible_facts": facts, "lease": taken}
 
-    def _check_variables(self, roles_path: Path, roles: list[str],
-                         task_vars: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    def _check_variables(
+        self, roles_path: Path, roles: list[str], task_vars: dict[str, Any]
+    ) -> tuple[dict[str, Any], list[str]]:
         """The values of all roles' options, and what is wrong with them."""
         all_roles = sorted(path.parent.parent.name for path in roles_path.glob("*/meta/argument_specs.yml"))
         specs = {role: variables.load_spec(roles_path, role) for role in all_roles}
@@ -103,9 +139,11 @@ class ActionModule(ActionBase):
                 own, faults = variables.validate(specs[role], own)
             findings += faults + variables.find_blanks(own)
             values |= own
-        findings += [f"{name}: {values[name]} is out of range, it goes from {low} to {high}."
-                     for name, (low, high) in RANGES.items()
-                     if isinstance(values.get(name), int) and not low <= values[name] <= high]
+        findings += [
+            f"{name}: {values[name]} is out of range, it goes from {low} to {high}."
+            for name, (low, high) in RANGES.items()
+            if isinstance(values.get(name), int) and not low <= values[name] <= high
+        ]
         if not findings and "django_replicas" in values and "postgres_settings" in values:
             findings += check_connections(values)
         return values, findings
@@ -122,9 +160,11 @@ def check_connections(values: dict[str, Any]) -> list[str]:
     allowed = int(values["postgres_settings"].get("max_connections", 100)) - 3
     if needed <= allowed:
         return []
-    return [f"django_replicas: {pods - 1} pods, one more during a rollout, and the migrations may open {needed} "
-            f"connections ({each} a pod); PostgreSQL allows {allowed}. Raise max_connections in postgres_settings, "
-            "or lower django_replicas or the pods' limit of cores."]
+    return [
+        f"django_replicas: {pods - 1} pods, one more during a rollout, and the migrations may open {needed} "
+        f"connections ({each} a pod); PostgreSQL allows {allowed}. Raise max_connections in postgres_settings, "
+        "or lower django_replicas or the pods' limit of cores."
+    ]
 
 
 def check_cluster(kube: Kube, values: dict[str, Any], labels: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -156,23 +196,49 @@ def check_cluster(kube: Kube, values: dict[str, Any], labels: dict[str, str]) ->
         findings += volume_findings
     if "django_node_port" in values:
         findings += check_node_port(kube, values["django_node_port"], name, values["django_service"])
-    facts["site_secrets"] = secret_checksums(kube, name, site) if namespace else {}
+    secrets = read_secrets(kube, name, site) if namespace else {}
+    facts["site_secrets"] = {secret: checksum(data) for secret, data in secrets.items()}
+    findings += check_passwords(secrets, values)
     jobs = kube.list("Job", name, {PART_OF: site}) if namespace else []
     facts["site_completed_jobs"] = [job["metadata"]["name"] for job in jobs if job_ended(job) == "Complete"]
     # One whose pod never ran (no image, no node) would go on waiting for its next try; one that runs is left alone.
-    facts["site_failed_jobs"] = [job["metadata"]["name"] for job in jobs if job_ended(job) == "Failed"
-                                 or (job_ended(job) is None and not job["status"].get("ready"))]
+    facts["site_failed_jobs"] = [
+        job["metadata"]["name"]
+        for job in jobs
+        if job_ended(job) == "Failed" or (job_ended(job) is None and not job["status"].get("ready"))
+    ]
     return facts, findings
 
 
-def secret_checksums(kube: Kube, namespace: str, site: str) -> dict[str, str]:
-    """Name of each Secret of the site -> checksum of its keys and values, as role secrets computes them."""
-    found = {}
-    for secret in kube.list("Secret", namespace, {PART_OF: site}):
-        values = {key: base64.b64decode(value).decode() for key, value in (secret.get("data") or {}).items()}
-        text = json.dumps(values, sort_keys=True)
-        found[secret["metadata"]["name"]] = hashlib.sha256(text.encode()).hexdigest()
-    return found
+def read_secrets(kube: Kube, namespace: str, site: str) -> dict[str, dict[str, str]]:
+    """Name of each Secret of the site -> its keys and values."""
+    return {
+        secret["metadata"]["name"]: {
+            key: base64.b64decode(value).decode() for key, value in (secret.get("data") or {}).items()
+        }
+        for secret in kube.list("Secret", namespace, {PART_OF: site})
+    }
+
+
+def checksum(data: dict[str, str]) -> str:
+    """A Secret's checksum, as role secrets computes it."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def check_passwords(secrets: dict[str, dict[str, str]], values: dict[str, Any]) -> list[str]:
+    """The database's passwords must be those it was made with: a Secret that changes does not change a role."""
+    findings = []
+    for role in ("app", "owner", "admin"):
+        secret = values.get(f"secrets_postgres_{role}")
+        live = secrets.get(secret, {}).get("password")
+        if live is not None and live != values[f"secrets_postgres_{role}_password"]:
+            findings.append(
+                f"secrets_postgres_{role}_password: is not the password that the database was made with, and changing "
+                "it here would lock everyone out. Put the old one back (ansible-vault edit group_vars/all/vault.yml); "
+                f"it is in the Secret {secret}. If you changed it in the database with ALTER ROLE, delete that Secret "
+                "and deploy again."
+            )
+    return findings
 
 
 def check_version(version: dict[str, str]) -> list[str]:
@@ -192,13 +258,24 @@ def check_namespace(kube: Kube, namespace: dict | None, site: str, name: str) ->
         return [f"site_namespace: {name} is being deleted. Wait for its end, then run again."]
     owner = (namespace["metadata"].get("labels") or {}).get(PART_OF)
     if owner is not None:
-        return [] if owner == site else [f"site_namespace: {name} belongs to the site {owner}, not to {site}. "
-                                         "Give this site a namespace of its own."]
-    strangers = [p["metadata"]["name"] for p in kube.list("Pod", name)
-                 if (p["metadata"].get("labels") or {}).get(PART_OF) != site]
+        return (
+            []
+            if owner == site
+            else [
+                f"site_namespace: {name} belongs to the site {owner}, not to {site}. "
+                "Give this site a namespace of its own."
+            ]
+        )
+    strangers = [
+        p["metadata"]["name"]
+        for p in kube.list("Pod", name)
+        if (p["metadata"].get("labels") or {}).get(PART_OF) != site
+    ]
     if strangers:
-        return [f"site_namespace: {name} runs pods that are not this site's ({', '.join(strangers[:3])}), and would be "
-                "made to enforce Pod Security restricted. Give this site a namespace of its own."]
+        return [
+            f"site_namespace: {name} runs pods that are not this site's ({', '.join(strangers[:3])}), and would be "
+            "made to enforce Pod Security restricted. Give this site a namespace of its own."
+        ]
     return []
 
 
@@ -212,69 +289,101 @@ def check_rights(kube: Kube, name: str, missing: bool, values: dict[str, Any]) -
     denied = []
     for verb, group, resource, where in wanted:
         base, _, sub = resource.partition("/")
-        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
-                  "spec": {"resourceAttributes": {"verb": verb, "group": group, "resource": base, "subresource": sub,
-                                                  "namespace": where}}}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {
+                "resourceAttributes": {
+                    "verb": verb,
+                    "group": group,
+                    "resource": base,
+                    "subresource": sub,
+                    "namespace": where,
+                }
+            },
+        }
         answer = kube.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review)
         if not answer["status"]["allowed"]:
             denied.append(f"{verb} {resource}")
     if not denied:
         return []
-    return [f"cluster_context: the user of context {kube.context} may not {', '.join(denied)} in namespace {name}. "
-            "Ask for these rights, or name a context whose user has them."]
+    return [
+        f"cluster_context: the user of context {kube.context} may not {', '.join(denied)} in namespace {name}. "
+        "Ask for these rights, or name a context whose user has them."
+    ]
 
 
 def check_volume(kube: Kube, values: dict[str, Any], exists: bool) -> tuple[dict[str, Any], list[str]]:
     """The volume and the claim must be this site's, or nobody's, and able to become what is asked for."""
     kind, site, namespace = values["storage_kind"], values["site_name"], values["site_namespace"]
     name, claim_name, path = values["storage_volume"], values["storage_claim"], values["storage_path"]
-    facts = {"site_volume_prepared": False, "site_volume_released": False, "site_volume_current": False,
-             "site_volume_namespace_left": False}
+    facts = {
+        "site_volume_prepared": False,
+        "site_volume_released": False,
+        "site_volume_current": False,
+        "site_volume_namespace_left": False,
+    }
     findings = []
     claim = kube.get("PersistentVolumeClaim", claim_name, namespace) if exists else None
     if kind == "claim" and claim is None:
-        findings.append(f"storage_claim: there is no claim {claim_name} in namespace {namespace}. Make it, or choose "
-                        "another storage_kind.")
+        findings.append(
+            f"storage_claim: there is no claim {claim_name} in namespace {namespace}. Make it, or choose "
+            "another storage_kind."
+        )
     if claim is not None and kind != "claim":
         old, new = claim["spec"]["resources"]["requests"]["storage"], values["storage_size"]
         if kind == "hostpath" and old != new:
-            findings.append(f"storage_size: the claim {claim_name} has {old} and cannot become {new}: a hostPath "
-                            f"volume does not grow (it never limits anything either). Set storage_size to {old}.")
+            findings.append(
+                f"storage_size: the claim {claim_name} has {old} and cannot become {new}: a hostPath "
+                f"volume does not grow (it never limits anything either). Set storage_size to {old}."
+            )
         old_class = claim["spec"].get("storageClassName") or ""
         if values["storage_class"] and old_class != values["storage_class"]:
-            findings.append(f"storage_class: the claim {claim_name} has the class {old_class!r}, which cannot become "
-                            f"{values['storage_class']!r}. Set storage_class to the old one, or name another "
-                            "storage_claim.")
+            findings.append(
+                f"storage_class: the claim {claim_name} has the class {old_class!r}, which cannot become "
+                f"{values['storage_class']!r}. Set storage_class to the old one, or name another "
+                "storage_claim."
+            )
     if kind == "hostpath":
         # The Job that works on the directory has a namespace of its own; a run that was killed may have left it.
         facts["site_volume_namespace_left"] = kube.get("Namespace", f"{namespace}-volume") is not None
         if not path.startswith("/") or path.rstrip("/").count("/") < 2:
-            findings.append(f"storage_path: {path!r} must be an absolute path of at least two parts, such as "
-                            "/data/postgres-pv.")
+            findings.append(
+                f"storage_path: {path!r} must be an absolute path of at least two parts, such as /data/postgres-pv."
+            )
         for volume in kube.list("PersistentVolume"):
             ref = volume["spec"].get("claimRef") or {}
             other = f"{ref.get('namespace')}/{ref.get('name')}"
             at = (volume["spec"].get("hostPath") or {}).get("path")
             if volume["metadata"]["name"] != name:
                 if at and at.rstrip("/") == path.rstrip("/"):
-                    findings.append(f"storage_path: {path} is already the directory of the volume "
-                                    f"{volume['metadata']['name']} (claim {other}). Choose another storage_path.")
+                    findings.append(
+                        f"storage_path: {path} is already the directory of the volume "
+                        f"{volume['metadata']['name']} (claim {other}). Choose another storage_path."
+                    )
                 continue
             owner = (volume["metadata"].get("labels") or {}).get(PART_OF)
             if owner != site or other != f"{namespace}/{claim_name}":
-                findings.append(f"storage_volume: {name} belongs to the claim {other} of the site {owner}. Choose "
-                                "another storage_volume and storage_path.")
+                findings.append(
+                    f"storage_volume: {name} belongs to the claim {other} of the site {owner}. Choose "
+                    "another storage_volume and storage_path."
+                )
             elif at != path:
-                findings.append(f"storage_path: the volume {name} is at {at} and cannot move to {path}. Set "
-                                f"storage_path to {at}, or name another storage_volume and storage_claim.")
+                findings.append(
+                    f"storage_path: the volume {name} is at {at} and cannot move to {path}. Set "
+                    f"storage_path to {at}, or name another storage_volume and storage_claim."
+                )
             annotation = (volume["metadata"].get("annotations") or {}).get("kubernetes-django/prepared")
             facts["site_volume_prepared"] = annotation == f"{path}:{values['storage_uid']}"
             facts["site_volume_released"] = volume["status"].get("phase") == "Released"
             # Nothing else of a volume can change: such a one need not be applied again.
             facts["site_volume_current"] = (
-                claim is not None and claim["status"].get("phase") == "Bound" and facts["site_volume_prepared"]
+                claim is not None
+                and claim["status"].get("phase") == "Bound"
+                and facts["site_volume_prepared"]
                 and volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
-                and volume["spec"]["capacity"]["storage"] == values["storage_size"])
+                and volume["spec"]["capacity"]["storage"] == values["storage_size"]
+            )
     return facts, findings
 
 
@@ -291,8 +400,9 @@ def check_node_port(kube: Kube, port: int, namespace: str, service_name: str) ->
         owner = (service["metadata"]["namespace"], service["metadata"]["name"])
         ports = [entry.get("nodePort") for entry in service["spec"].get("ports") or []]
         if port in ports and owner != (namespace, service_name):
-            return [f"django_node_port: {port} is taken by the Service {owner[1]} in namespace {owner[0]}. "
-                    "Choose another."]
+            return [
+                f"django_node_port: {port} is taken by the Service {owner[1]} in namespace {owner[0]}. Choose another."
+            ]
     return []
 
 
@@ -304,8 +414,12 @@ def node_addresses(kube: Kube) -> list[str]:
         if error.status == 403:
             return ["127.0.0.1"]
         raise
-    found = [address["address"] for node in nodes for address in node["status"].get("addresses") or []
-             if address["type"] == "InternalIP"]
+    found = [
+        address["address"]
+        for node in nodes
+        for address in node["status"].get("addresses") or []
+        if address["type"] == "InternalIP"
+    ]
     here = [address for address in found if is_local(address)]
     return (["127.0.0.1"] if here else []) + found
 

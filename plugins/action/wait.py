@@ -73,8 +73,11 @@ class ActionModule(ActionBase):
                 state = State(False, waiting=str(error))
             if state.ready:
                 lines = int(args.get("log_lines", 30))
-                return "".join(kube.log(namespace, pod["metadata"]["name"], container["name"], lines)
-                               for pod in state.pods for container in pod["spec"]["containers"])
+                return "".join(
+                    kube.log(namespace, pod["metadata"]["name"], container["name"], lines)
+                    for pod in state.pods
+                    for container in pod["spec"]["containers"]
+                )
             if state.failed is not None:
                 raise NotReady(self._report(kube, args, kind, name, state, state.failed))
             if waited > timeout:
@@ -102,8 +105,11 @@ class ActionModule(ActionBase):
 
 def last_line(kube: Kube, pods: list[dict]) -> str:
     """The last line that a program of these pods wrote: mostly the cause."""
-    logs = [kube.log(pod["metadata"]["namespace"], pod["metadata"]["name"], container["name"], 1).strip()
-            for pod in pods for container in pod["spec"]["containers"]]
+    logs = [
+        kube.log(pod["metadata"]["namespace"], pod["metadata"]["name"], container["name"], 1).strip()
+        for pod in pods
+        for container in pod["spec"]["containers"]
+    ]
     return next((log for log in reversed(logs) if log), "")
 
 

@@ -30,7 +30,7 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_ok(self, result: Any) -> None:
         lease = result.result.get("lease")
-        if result.task.action .rpartition(".")[2] in ("preflight", "lease") and lease and lease not in self._leases:
+        if result.task.action.rpartition(".")[2] in ("preflight", "lease") and lease and lease not in self._leases:
             self._leases.append(dict(lease))
 
     def v2_playbook_on_stats(self, stats: Any) -> None:

@@ -42,7 +42,9 @@ def explain(vault: Path, error: AnsibleError) -> str:
     """What is wrong with a vault, and what to do."""
     cause = str(error).splitlines()[0]
     if "ecrypt" in cause:
-        return (f"{vault} cannot be decrypted: the vault password is a wrong one ({cause}) "
-                "It comes from .vault-password, or from the source named by ANSIBLE_VAULT_PASSWORD_FILE or --vault-id: "
-                "put the right one there. Nothing was touched.")
+        return (
+            f"{vault} cannot be decrypted: the vault password is a wrong one ({cause}) "
+            "It comes from .vault-password, or from the source named by ANSIBLE_VAULT_PASSWORD_FILE or --vault-id: "
+            "put the right one there. Nothing was touched."
+        )
     return f"{vault} cannot be read: {cause} Mend it with: ansible-vault edit {vault}. Nothing was touched."

@@ -12,8 +12,10 @@ def pod_line(pod: dict[str, Any]) -> str:
     ready = sum(status["ready"] for status in statuses)
     restarts = sum(status["restartCount"] for status in statuses)
     reasons = [status["state"]["waiting"].get("reason", "") for status in statuses if "waiting" in status["state"]]
-    return (f"  {pod['metadata']['name']}: {pod['status'].get('phase')}, {ready} of {len(statuses)} containers ready, "
-            f"{restarts} restarts {' '.join(reasons)}").rstrip()
+    return (
+        f"  {pod['metadata']['name']}: {pod['status'].get('phase')}, {ready} of {len(statuses)} containers ready, "
+        f"{restarts} restarts {' '.join(reasons)}"
+    ).rstrip()
 
 
 class FilterModule:

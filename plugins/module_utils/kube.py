@@ -54,16 +54,20 @@ class Kube:
         self.context = context
         path = Path(kubeconfig).expanduser()
         if not path.is_file():
-            raise KubeError(f"site_kubeconfig: there is no file {path}. Start a cluster with playbooks/cluster.yml, "
-                            "or set cluster_kubeconfig to the kubeconfig of yours.")
+            raise KubeError(
+                f"site_kubeconfig: there is no file {path}. Start a cluster with playbooks/cluster.yml, "
+                "or set cluster_kubeconfig to the kubeconfig of yours."
+            )
         try:
             contexts = [entry["name"] for entry in config.list_kube_config_contexts(config_file=str(path))[0]]
         except config.ConfigException:
             contexts = []
         if context not in contexts:
-            raise KubeError(f"site_context: {path} has no context {context!r}, only "
-                            f"{', '.join(contexts) or 'none'}. Set cluster_context to one of these, or start a cluster "
-                            "with playbooks/cluster.yml.")
+            raise KubeError(
+                f"site_context: {path} has no context {context!r}, only "
+                f"{', '.join(contexts) or 'none'}. Set cluster_context to one of these, or start a cluster "
+                "with playbooks/cluster.yml."
+            )
         try:
             self._client = config.new_client_from_config(config_file=str(path), context=context)
         except config.ConfigException as error:
@@ -73,8 +77,14 @@ class Kube:
         self._client.configuration.retries = False
         self._client.rest_client.pool_manager.connection_pool_kw["retries"] = False
 
-    def request(self, method: str, path: str, body: dict | None = None, query: dict | None = None,
-                content_type: str = "application/json") -> Any:
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: dict | None = None,
+        query: dict | None = None,
+        content_type: str = "application/json",
+    ) -> Any:
         """Send one request.
 
         Returns:
@@ -86,15 +96,21 @@ class Kube:
         import urllib3
 
         request = self._client.param_serialize(
-            method, path, query_params=list((query or {}).items()), body=body,
+            method,
+            path,
+            query_params=list((query or {}).items()),
+            body=body,
             header_params={"Accept": "application/json, */*", "Content-Type": content_type},
-            auth_settings=["BearerToken"])
+            auth_settings=["BearerToken"],
+        )
         try:
             answer = self._client.call_api(*request, _request_timeout=(CONNECT_SECONDS, READ_SECONDS))
             answer.read()
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise KubeError(f"No cluster answers at {self.server} (context {self.context}): {reason_of(error)}. "
-                            "Start it with playbooks/cluster.yml, or set cluster_context to one that runs.") from error
+            raise KubeError(
+                f"No cluster answers at {self.server} (context {self.context}): {reason_of(error)}. "
+                "Start it with playbooks/cluster.yml, or set cluster_context to one that runs."
+            ) from error
         text = answer.data.decode(errors="replace")
         if answer.status == 404:
             return None
@@ -120,8 +136,9 @@ class Kube:
         """One object, or None where it does not exist."""
         return self.request("GET", self.path(kind, namespace, name))
 
-    def list(self, kind: str, namespace: str | None = None, selector: dict[str, str] | None = None,
-             fields: str | None = None) -> list[dict]:
+    def list(
+        self, kind: str, namespace: str | None = None, selector: dict[str, str] | None = None, fields: str | None = None
+    ) -> list[dict]:
         """The objects of a kind, by labels and by fields (in Kubernetes' own notation)."""
         query = {}
         if selector:

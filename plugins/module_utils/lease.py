@@ -32,14 +32,19 @@ def acquire(kube: Kube, namespace: str, pid: int) -> str | None:
     if old is not None:
         owner = old["spec"].get("holderIdentity") or ""
         if owner and owner != holder and is_alive(owner, old["spec"]):
-            return (f"Another run has this site: {owner}, since {old['spec']['acquireTime'][:19]}Z. Wait for its end; "
-                    f"if it is no more: kubectl --context {kube.context} -n {namespace} delete lease {NAME}")
+            return (
+                f"Another run has this site: {owner}, since {old['spec']['acquireTime'][:19]}Z. Wait for its end; "
+                f"if it is no more: kubectl --context {kube.context} -n {namespace} delete lease {NAME}"
+            )
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     # With the version that was read: of two runs that take it in the same moment, one is refused.
     version = {"resourceVersion": old["metadata"]["resourceVersion"]} if old else {}
-    body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": {"name": NAME, "namespace": namespace} | version,
-            "spec": {"holderIdentity": holder, "leaseDurationSeconds": SECONDS, "acquireTime": now, "renewTime": now}}
+    body = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": NAME, "namespace": namespace} | version,
+        "spec": {"holderIdentity": holder, "leaseDurationSeconds": SECONDS, "acquireTime": now, "renewTime": now},
+    }
     try:
         if old:
             kube.request("PUT", kube.path("Lease", namespace, NAME), body=body)

@@ -25,8 +25,9 @@ def load_spec(roles_path: Path, role: str) -> dict[str, dict[str, Any]]:
     return {name: option for entry in spec.values() for name, option in entry["options"].items()}
 
 
-def evaluate(templar: Any, defaults: dict[str, Any], spec: dict[str, Any],
-             given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def evaluate(
+    templar: Any, defaults: dict[str, Any], spec: dict[str, Any], given: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
     """Template the value of each option of a role.
 
     Args:
@@ -56,8 +57,10 @@ def explain_undefined(error: AnsibleError) -> str:
     text = str(error)
     missing = next((word for word in text.replace("'", " ").split() if word.startswith("vault_")), None)
     if missing:
-        return (f"{missing} is missing in group_vars/all/vault.yml. Add it: ansible-vault edit "
-                "group_vars/all/vault.yml (no vault yet: playbooks/vault.yml makes one)")
+        return (
+            f"{missing} is missing in group_vars/all/vault.yml. Add it: ansible-vault edit "
+            "group_vars/all/vault.yml (no vault yet: playbooks/vault.yml makes one)"
+        )
     return text
 
 
@@ -78,8 +81,10 @@ def find_blanks(values: dict[str, Any]) -> list[str]:
         if not isinstance(value, str):
             continue
         if value != value.strip():
-            findings.append(f"{name}: begins or ends with white space or a newline. Remove it "
-                            f"(in the vault: ansible-vault edit group_vars/all/vault.yml).")
+            findings.append(
+                f"{name}: begins or ends with white space or a newline. Remove it "
+                f"(in the vault: ansible-vault edit group_vars/all/vault.yml)."
+            )
         elif name.startswith("secrets_") and not value:
             findings.append(f"{name}: is empty. Give it a value: ansible-vault edit group_vars/all/vault.yml")
     return findings

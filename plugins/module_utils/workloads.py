@@ -13,8 +13,15 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import
 
 # A container that waits for one of these will not start without somebody's help. ErrImagePull is not among them:
 # it may pass, and turns into ImagePullBackOff when it does not.
-HOPELESS = {"ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError",
-            "CreateContainerError", "RunContainerError", "CrashLoopBackOff"}
+HOPELESS = {
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+    "CrashLoopBackOff",
+}
 # How long, in seconds, a pod may find no node, or its volume not be mounted, before that counts as the answer:
 # an autoscaler or a provisioner is slower than a scheduler.
 PATIENCE_SECONDS = 30
@@ -44,8 +51,12 @@ def look_at(kube: Kube, kind: str, name: str, namespace: str) -> State:
         KubeError: the API refused, or gave no answer.
         KeyError: a kind there is nothing to wait for.
     """
-    judge = {"Job": judge_job, "Deployment": judge_deployment, "StatefulSet": judge_stateful_set,
-             "PersistentVolumeClaim": judge_claim}[kind]
+    judge = {
+        "Job": judge_job,
+        "Deployment": judge_deployment,
+        "StatefulSet": judge_stateful_set,
+        "PersistentVolumeClaim": judge_claim,
+    }[kind]
     item = kube.get(kind, name, namespace)
     if item is None:
         return State(False, waiting="does not exist yet")
@@ -74,8 +85,11 @@ def is_ready(item: dict) -> bool:
             counts = ("updatedReplicas", "availableReplicas", "replicas")
             return is_current(item) and all(status.get(count, 0) == wanted for count in counts)
         case "StatefulSet":
-            return (is_current(item) and status.get("readyReplicas", 0) == wanted
-                    and status.get("currentRevision") == status.get("updateRevision"))
+            return (
+                is_current(item)
+                and status.get("readyReplicas", 0) == wanted
+                and status.get("currentRevision") == status.get("updateRevision")
+            )
         case "Job":
             return job_ended(item) == "Complete"
         case "PersistentVolumeClaim":
@@ -84,7 +98,7 @@ def is_ready(item: dict) -> bool:
 
 
 def job_ended(job: dict) -> str | None:
-    """"Complete", "Failed", or None while it runs."""
+    """Return Complete or Failed, or None while it runs."""
     for kind in ("Complete", "Failed"):
         if condition(job, kind).get("status") == "True":
             return kind
@@ -110,8 +124,11 @@ def judge_deployment(kube: Kube, deployment: dict) -> State:
         return State(True)
     revision = deployment["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision")
     selector = deployment["spec"]["selector"]["matchLabels"]
-    newest = [s for s in kube.list("ReplicaSet", deployment["metadata"]["namespace"], selector)
-              if s["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision") == revision]
+    newest = [
+        s
+        for s in kube.list("ReplicaSet", deployment["metadata"]["namespace"], selector)
+        if s["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision") == revision
+    ]
     pods = []
     if newest and is_current(deployment):
         pods = pods_of(kube, deployment, newest[0]["spec"]["selector"]["matchLabels"])
@@ -119,8 +136,12 @@ def judge_deployment(kube: Kube, deployment: dict) -> State:
         found = condition(deployment, kind)
         if is_current(deployment) and found.get("status") == bad:
             return State(False, failed=f"{found['reason']}: {found['message']}", pods=pods)
-    return from_pods(kube, deployment, pods, f"{status.get('updatedReplicas', 0)} of {wanted} pods are new, "
-                                             f"{status.get('availableReplicas', 0)} available")
+    return from_pods(
+        kube,
+        deployment,
+        pods,
+        f"{status.get('updatedReplicas', 0)} of {wanted} pods are new, {status.get('availableReplicas', 0)} available",
+    )
 
 
 def judge_stateful_set(kube: Kube, stateful_set: dict) -> State:
@@ -180,8 +201,7 @@ def pod_problem(kube: Kube, pod: dict) -> str | None:
             ended = (container.get("lastState") or {}).get("terminated") or container["state"].get("terminated") or {}
             code = f" (exit code {ended['exitCode']}, {ended.get('reason')})" if ended else ""
             reason = waiting.get("reason") or "keeps ending"
-            return (f"pod {name}, container {container['name']}: {reason}{code}"
-                    f" {waiting.get('message', '')}").rstrip()
+            return (f"pod {name}, container {container['name']}: {reason}{code} {waiting.get('message', '')}").rstrip()
     if pod["status"].get("phase") == "Pending" and age(pod["metadata"]["creationTimestamp"]) > PATIENCE_SECONDS:
         warning = last_warning(kube, pod)
         if warning and warning["reason"].startswith("Failed") and warning["reason"] != "FailedScheduling":
@@ -224,8 +244,10 @@ def age(timestamp: str | None) -> float:
 def explain(kube: Kube, item: dict, pods: list[dict], log_lines: int) -> str:
     """A report on a workload: its conditions and events, and on its pods."""
     lines = [f"{item.get('kind', 'Object')} {item['metadata']['name']}:"]
-    lines += [f"  condition {c['type']}={c['status']} {c.get('reason', '')} {c.get('message', '')}".rstrip()
-              for c in item.get("status", {}).get("conditions") or []]
+    lines += [
+        f"  condition {c['type']}={c['status']} {c.get('reason', '')} {c.get('message', '')}".rstrip()
+        for c in item.get("status", {}).get("conditions") or []
+    ]
     lines += event_lines(kube, item)
     return "\n".join([*lines, explain_pods(kube, pods, log_lines)])
 
@@ -255,8 +277,10 @@ def keep_report(folder: str, name: str, report: str) -> Path:
 
 def event_lines(kube: Kube, item: dict) -> list[str]:
     """The last events about an object, a line each."""
-    return [f"  event {e.get('type')} {e.get('reason')} (x{e.get('count') or 1}): {e.get('message')}"
-            for e in events_of(kube, item)[-8:]]
+    return [
+        f"  event {e.get('type')} {e.get('reason')} (x{e.get('count') or 1}): {e.get('message')}"
+        for e in events_of(kube, item)[-8:]
+    ]
 
 
 def log_section(kube: Kube, pod: dict, container: dict[str, Any], lines: int) -> list[str]:

@@ -16,11 +16,14 @@ class Builder:
 
     def __init__(self, kind: str, environment: dict[str, str] | None = None) -> None:
         self.kind = kind
-        self.environment = environment or {
-            "docker": {"DOCKER_BUILDKIT": "1"},  # build secrets need it
-            "podman": {},
-            "buildah": {"BUILDAH_ISOLATION": "chroot"},  # works in containers, and where cgroups are not to be had
-        }[kind]
+        self.environment = (
+            environment
+            or {
+                "docker": {"DOCKER_BUILDKIT": "1"},  # build secrets need it
+                "podman": {},
+                "buildah": {"BUILDAH_ISOLATION": "chroot"},  # works in containers, and where cgroups are not to be had
+            }[kind]
+        )
 
     def _says(self, *arguments: str) -> tuple[bool, str]:
         try:
@@ -65,8 +68,9 @@ class Builder:
         containers = [line.split(maxsplit=1) for line in answer.splitlines()]
         return [name for name, image in containers if image.startswith(f"{repository}:")]
 
-    def build(self, context: Path, reference: str, *, arguments: dict[str, str], secrets: dict[str, Path],
-              epoch: int) -> list[str]:
+    def build(
+        self, context: Path, reference: str, *, arguments: dict[str, str], secrets: dict[str, Path], epoch: int
+    ) -> list[str]:
         """Build `context` as `reference`; `epoch` is the time that all files get, in seconds since 1970."""
         command = [self.kind, "build", "--tag", reference]
         if self.kind == "docker":

@@ -27,7 +27,8 @@ class Registry:
         """Those of `references` that are there: pushed from here or, if there is a `builder` to ask, from elsewhere."""
         pushed = self._pushed.read_text().split() if self._pushed.exists() else []
         return {
-            reference for reference in references
+            reference
+            for reference in references
             if reference in pushed or (builder and not builder.has(reference) and builder.registry_has(reference))
         }
 
@@ -55,8 +56,10 @@ class Minikube:
         self._is_host = config["Driver"] == "none" and config["KubernetesConfig"]["ContainerRuntime"] == "containerd"
 
     def _error(self, what: str, error: Exception) -> ClusterError:
-        return ClusterError(f"minikube's profile {self._profile} {what} ({str(error).splitlines()[-1]}): start it with"
-                            " playbooks/cluster.yml, or name the registry of another cluster in image_registry")
+        return ClusterError(
+            f"minikube's profile {self._profile} {what} ({str(error).splitlines()[-1]}): start it with"
+            " playbooks/cluster.yml, or name the registry of another cluster in image_registry"
+        )
 
     def _command(self, containerd: list[str], minikube: list[str]) -> list[str]:
         if self._is_host:

@@ -18,8 +18,15 @@ def ask(command: list[str], *, seconds: int = 10, environment: dict[str, str] | 
     """
     try:
         # S603: lists, no shell; the variables of whoever runs the playbook are all they hold.
-        done = subprocess.run(command, env=os.environ | (environment or {}), stdin=subprocess.DEVNULL,  # noqa: S603
-                              capture_output=True, text=True, timeout=seconds, check=False)
+        done = subprocess.run(  # noqa: S603
+            command,
+            env=os.environ | (environment or {}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CommandError(str(error)) from error
     if done.returncode:
@@ -35,8 +42,15 @@ def perform(command: list[str], log: Path, *, seconds: int, environment: dict[st
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
         try:
-            code = subprocess.run(command, env=os.environ | environment, stdin=subprocess.DEVNULL,  # noqa: S603 (as above)
-                                  stdout=output, stderr=subprocess.STDOUT, timeout=seconds, check=False).returncode
+            code = subprocess.run(  # noqa: S603 (as above)
+                command,
+                env=os.environ | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=seconds,
+                check=False,
+            ).returncode
         except (OSError, subprocess.TimeoutExpired) as error:
             output.write(f"{error}\n")
             code = 1

@@ -86,8 +86,13 @@ def references(variables: dict[str, Any], source: str) -> dict[str, str]:
         python, postgres = variables["base_python"], variables["base_postgres"]
     if not (django := variables["django_reference"]):
         context = Path(variables["context"])
-        hashed = content.digest(context, content.files_of(context), base=python, arguments=variables["build_args"],
-                                machine=platform.machine())
+        hashed = content.digest(
+            context,
+            content.files_of(context),
+            base=python,
+            arguments=variables["build_args"],
+            machine=platform.machine(),
+        )
         django = f"{prefix}:sha-{hashed}"  # a tag of digits alone would be a number in YAML
     return {"django": django, "postgres": variables["postgres_reference"] or postgres, "python": python}
 
@@ -100,8 +105,13 @@ def version(name: str, variables: dict[str, Any]) -> str:
 def debian_tag(name: str, variables: dict[str, Any], without: tuple[str, ...] = ()) -> str:
     """Return the version of the base image `name`, and a hash of all that it is made from."""
     files = [f"{name}/{file}" for file in content.files_of(BASES / name) if file not in without]
-    hashed = content.digest(BASES, ["debian.sh", "strip.sh", *files], version=version(name, variables),
-                            machine=platform.machine(), refresh=variables["debian_refresh"])
+    hashed = content.digest(
+        BASES,
+        ["debian.sh", "strip.sh", *files],
+        version=version(name, variables),
+        machine=platform.machine(),
+        refresh=variables["debian_refresh"],
+    )
     return f"{version(name, variables)}-{hashed}"
 
 
@@ -111,8 +121,9 @@ def root_file_system(name: str, variables: dict[str, Any]) -> dict[str, Any]:
     return {"context": str(BASES / name), "file": f"{name}-{tag}.tar", "version": version(name, variables)}
 
 
-def missing_images(variables: dict[str, Any], source: str, names: dict[str, str],
-                   builder: builders.Builder | None) -> list[str]:
+def missing_images(
+    variables: dict[str, Any], source: str, names: dict[str, str], builder: builders.Builder | None
+) -> list[str]:
     """Return those of django and postgres that must get into the cluster: neither the user's own nor a registry's.
 
     A registry is asked only if there is a `builder` to ask with. Raises ClusterError.
@@ -127,8 +138,10 @@ def missing_images(variables: dict[str, Any], source: str, names: dict[str, str]
     elif variables["minikube_profile"]:
         present = Minikube(variables["minikube"], variables["minikube_profile"]).has([names[name] for name in wanted])
     else:
-        raise ClusterError("image_registry: only a minikube takes images without a registry. Name one that this machine"
-                           " can push to and the cluster can pull from, or bring your own images (django_image)")
+        raise ClusterError(
+            "image_registry: only a minikube takes images without a registry. Name one that this machine"
+            " can push to and the cluster can pull from, or bring your own images (django_image)"
+        )
     return [name for name in wanted if names[name] not in present]
 
 
@@ -154,11 +167,15 @@ def variable_problems(variables: dict[str, Any]) -> list[str]:
     pinned = re.compile(r"[a-z0-9][a-z0-9.:_/-]*(:(?!latest$)[\w][\w.-]*|@sha256:[0-9a-f]{64})")
     for name in ("base_python", "base_postgres", "django_reference", "postgres_reference"):
         if (value := variables[name]) and not pinned.fullmatch(value):
-            problems.append(f"image_{name}: {value!r} must be an image with a fixed tag or digest, such as"
-                            " docker.io/library/python:3.13.12-slim-trixie")
+            problems.append(
+                f"image_{name}: {value!r} must be an image with a fixed tag or digest, such as"
+                " docker.io/library/python:3.13.12-slim-trixie"
+            )
     if variables["registry"] and not re.fullmatch(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*", variables["registry"]):
-        problems.append(f"image_registry: {variables['registry']!r} must be host, port and path, such as"
-                        " registry.example.org:5000/team, without a scheme and without a slash at the end")
+        problems.append(
+            f"image_registry: {variables['registry']!r} must be host, port and path, such as"
+            " registry.example.org:5000/team, without a scheme and without a slash at the end"
+        )
     if not re.fullmatch(r"[a-z0-9]+([._-][a-z0-9]+)*", variables["name"]):
         problems.append(f"image_name: {variables['name']!r} must be lower-case letters and digits, joined by . _ or -")
     if not variables["django_reference"] and not Path(variables["context"], "Dockerfile").is_file():
@@ -172,20 +189,26 @@ def packages(variables: dict[str, Any], source: str, builder: builders.Builder |
     if not builder:
         if wanted not in ("auto", "buildah") or shutil.which("buildah"):
             tried = "buildah" if wanted == "auto" else wanted
-            return [], [f"image_builder: {tried} does not work on this machine, `{tried} info` says why. Mend it, or"
-                        " choose another one of docker, podman, buildah"]
+            return [], [
+                f"image_builder: {tried} does not work on this machine, `{tried} info` says why. Mend it, or"
+                " choose another one of docker, podman, buildah"
+            ]
         needed.append("buildah")
     if source == "debian" and not shutil.which("mmdebstrap"):
         needed.append("mmdebstrap")
     root = os.geteuid() == 0
     if needed and not (root and shutil.which("apt-get")):
-        return [], [f"Building the images needs {' and '.join(needed)}: on Debian, run `apt-get install"
-                    f" {' '.join(needed)}` as root (a playbook run as root does it by itself). docker or podman, with a"
-                    " container registry that answers, will do as well"]
+        return [], [
+            f"Building the images needs {' and '.join(needed)}: on Debian, run `apt-get install"
+            f" {' '.join(needed)}` as root (a playbook run as root does it by itself). docker or podman, with a"
+            " container registry that answers, will do as well"
+        ]
     if source == "debian" and not root:
         why = "" if variables["source"] == "debian" else f"no registry answers for {variables['base_python']}, and "
-        return [], [f"image_source: {why}base images from Debian packages can be made only as root. Run the playbook as"
-                    " root, or set image_base_python and image_base_postgres to images of a registry that answers"]
+        return [], [
+            f"image_source: {why}base images from Debian packages can be made only as root. Run the playbook as"
+            " root, or set image_base_python and image_base_postgres to images of a registry that answers"
+        ]
     return needed, []
 
 
@@ -201,8 +224,10 @@ def registry_problems(variables: dict[str, Any], builder: builders.Builder) -> l
 
 def disk_problems(variables: dict[str, Any]) -> list[str]:
     """Return which places are too small to build."""
-    places = {"image_cache": (Path(variables["cache"]), ", or set image_cache to another place"),
-              "TMPDIR": (Path(tempfile.gettempdir()), ", or set TMPDIR to another place")}
+    places = {
+        "image_cache": (Path(variables["cache"]), ", or set image_cache to another place"),
+        "TMPDIR": (Path(tempfile.gettempdir()), ", or set TMPDIR to another place"),
+    }
     if os.geteuid() == 0:
         places["the builder's store"] = (Path("/var/lib"), "")
     problems = []

@@ -56,16 +56,27 @@ class Step:
         if not tar.exists():
             for old in self.cache.glob(f"{name}-{made['version']}-*.tar*"):
                 old.unlink()
-            self.run(f"packages-{name}", [str(source / "rootfs.sh"), str(tar), made["version"]],
-                     "The packages come from the mirror of this host's apt, or from image_debian_mirror.",
-                     DEBIAN_MIRROR=self.variables["debian_mirror"],
-                     DEBIAN_SECURITY_MIRROR=self.variables["debian_security_mirror"])
+            self.run(
+                f"packages-{name}",
+                [str(source / "rootfs.sh"), str(tar), made["version"]],
+                "The packages come from the mirror of this host's apt, or from image_debian_mirror.",
+                DEBIAN_MIRROR=self.variables["debian_mirror"],
+                DEBIAN_SECURITY_MIRROR=self.variables["debian_security_mirror"],
+            )
         with self.folder() as context:
             content.copy(source, content.files_of(source), context)
             (context / "rootfs.tar").hardlink_to(tar)
-            self.run(f"build-{name}", self.builder.build(
-                context, reference, arguments={"VERSION": made["version"]}, secrets={}, epoch=epoch(source),
-            ), "image_builder chooses another program to build with.")
+            self.run(
+                f"build-{name}",
+                self.builder.build(
+                    context,
+                    reference,
+                    arguments={"VERSION": made["version"]},
+                    secrets={},
+                    epoch=epoch(source),
+                ),
+                "image_builder chooses another program to build with.",
+            )
         self.forget_older(reference)
 
     def build(self, name: str) -> None:
@@ -80,20 +91,34 @@ class Step:
         with self.folder() as context, self.folder() as private:
             content.copy(source, content.files_of(source), context)
             arguments = {key: str(value) for key, value in self.variables["build_args"].items()}
-            arguments |= {"PYTHON_IMAGE": self.references["python"], "VERSION": reference.rpartition(":")[2],
-                          "REVISION": revision(source)}
-            self.run(f"build-{name}", self.builder.build(
-                context, reference, arguments=arguments, secrets=pip_secrets(private), epoch=epoch(source),
-            ), f"It was built in {source} (image_context) on {self.references['python']} (image_source,"
-               " image_base_python), with this machine's pip settings (pip config list).")
+            arguments |= {
+                "PYTHON_IMAGE": self.references["python"],
+                "VERSION": reference.rpartition(":")[2],
+                "REVISION": revision(source),
+            }
+            self.run(
+                f"build-{name}",
+                self.builder.build(
+                    context,
+                    reference,
+                    arguments=arguments,
+                    secrets=pip_secrets(private),
+                    epoch=epoch(source),
+                ),
+                f"It was built in {source} (image_context) on {self.references['python']} (image_source,"
+                " image_base_python), with this machine's pip settings (pip config list).",
+            )
         self.forget_older(reference)
 
     def deliver(self, name: str) -> None:
         """Bring the image to where the cluster finds it. A tag that is there is never sent again."""
         reference, registry = self.references[name], self.variables["registry"]
         if registry:
-            self.run(f"push-{name}", self.builder.push(reference),
-                     f"image_registry: is {registry} right, and did `{self.builder.kind} login` succeed for it?")
+            self.run(
+                f"push-{name}",
+                self.builder.push(reference),
+                f"image_registry: is {registry} right, and did `{self.builder.kind} login` succeed for it?",
+            )
             Registry(self.cache).remember(reference)
             return
         cluster = Minikube(self.variables["minikube"], self.variables["minikube_profile"])
@@ -123,8 +148,11 @@ class Step:
     def forget_older(self, reference: str) -> None:
         """Take the images that `reference` replaces out of the builder's store; the cluster keeps its own."""
         same_version = reference.rpartition("-")[0] + "-"
-        older = [image for image in self.builder.stored(reference.rpartition(":")[0])
-                 if image.startswith(same_version) and image != reference]
+        older = [
+            image
+            for image in self.builder.stored(reference.rpartition(":")[0])
+            if image.startswith(same_version) and image != reference
+        ]
         if older:
             with contextlib.suppress(CommandError):  # in use: the next build tries again
                 ask(self.builder.remove(older), seconds=60, environment=self.builder.environment)

@@ -17,6 +17,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 URL = os.environ["SITE_URL"]
@@ -235,6 +236,29 @@ def test_what_is_another_ones_is_refused(arguments: list[str], message: str) -> 
     assert "Nothing was touched" in run.stdout
     assert "changed=0" in run.stdout
     assert pods_as_they_are() == before
+
+
+def test_class_that_is_not_there_is_refused() -> None:
+    other = ["-e", "site_name=molecule-2", "-e", "site_namespace=molecule-2", "-e", "django_node_port=30802"]
+    run = playbook("playbooks/deploy.yml", *other, "-e", "storage_kind=class", "-e", "storage_class=there-is-none")
+    assert run.returncode != 0
+    assert "storage_class: the cluster has no StorageClass there-is-none" in run.stdout
+    assert "changed=0" in run.stdout
+
+
+def test_user_without_rights_is_told_which(tmp_path: Path) -> None:
+    kubectl("create", "serviceaccount", "nobody")
+    try:
+        config = yaml.safe_load(kubectl("config", "view", "--raw", "--minify"))
+        config["users"][0]["user"] = {"token": kubectl("create", "token", "nobody").strip()}
+        (tmp_path / "config").write_text(yaml.safe_dump(config))
+        run = playbook("playbooks/deploy.yml", "-e", f"cluster_kubeconfig={tmp_path / 'config'}")
+    finally:
+        kubectl("delete", "serviceaccount", "nobody")
+    assert run.returncode != 0
+    assert "cluster_context: the user of context" in run.stdout
+    assert "may not get namespaces, list secrets, patch secrets" in run.stdout
+    assert "changed=0" in run.stdout
 
 
 def test_second_run_while_one_is_under_way_is_refused() -> None:

@@ -74,6 +74,7 @@ RANGES = {
 }
 PART_OF = "app.kubernetes.io/part-of"
 RIGHTS = [
+    ("get", "", "namespaces"),
     ("list", "", "secrets"),
     ("patch", "", "secrets"),
     ("patch", "", "services"),
@@ -180,10 +181,15 @@ def check_cluster(kube: Kube, values: dict[str, Any], labels: dict[str, str]) ->
     """
     site, name = values["site_name"], values["site_namespace"]
     version = kube.request("GET", "/version")
-    findings = check_version(version)
+    volumes = [("list", "", "persistentvolumes")] if values.get("storage_kind") == "hostpath" else []
+    findings = check_version(version) + check_rights(kube, name, RIGHTS + volumes)
+    if findings:
+        # Without the right to look, what follows would only say so again.
+        return {}, findings
     namespace = kube.get("Namespace", name)
+    if namespace is None:
+        findings += check_rights(kube, name, [("create", "", "namespaces")])
     findings += check_namespace(kube, namespace, site, name)
-    findings += check_rights(kube, name, namespace is None, values)
     facts: dict[str, Any] = {
         "site_exists": namespace is not None,
         "site_namespace_current": namespace is not None
@@ -279,38 +285,53 @@ def check_namespace(kube: Kube, namespace: dict | None, site: str, name: str) ->
     return []
 
 
-def check_rights(kube: Kube, name: str, missing: bool, values: dict[str, Any]) -> list[str]:
+def check_rights(kube: Kube, name: str, wanted: list[tuple[str, str, str]]) -> list[str]:
     """The user of the context must be allowed to do what the roles do."""
-    wanted = [(verb, group, resource, name) for verb, group, resource in RIGHTS]
-    if missing:
-        wanted.append(("create", "", "namespaces", ""))
-    if values.get("storage_kind") == "hostpath":
-        wanted.append(("get", "", "persistentvolumes", ""))
-    denied = []
-    for verb, group, resource, where in wanted:
-        base, _, sub = resource.partition("/")
-        review = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": {
-                "resourceAttributes": {
-                    "verb": verb,
-                    "group": group,
-                    "resource": base,
-                    "subresource": sub,
-                    "namespace": where,
-                }
-            },
-        }
-        answer = kube.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review)
-        if not answer["status"]["allowed"]:
-            denied.append(f"{verb} {resource}")
+    denied = [
+        f"{verb} {resource}" for verb, group, resource in wanted if not is_allowed(kube, name, verb, group, resource)
+    ]
     if not denied:
         return []
     return [
         f"cluster_context: the user of context {kube.context} may not {', '.join(denied)} in namespace {name}. "
         "Ask for these rights, or name a context whose user has them."
     ]
+
+
+def is_allowed(kube: Kube, namespace: str, verb: str, group: str, resource: str) -> bool:
+    """Whether the user of the context may do this; the API server itself is asked."""
+    base, _, sub = resource.partition("/")
+    attributes = {"verb": verb, "group": group, "resource": base, "subresource": sub, "namespace": namespace}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": attributes},
+    }
+    answer = kube.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review)
+    return answer["status"]["allowed"]
+
+
+def check_class(kube: Kube, name: str) -> list[str]:
+    """A claim for a StorageClass that is not there would be pending for ever."""
+    try:
+        classes = kube.list("StorageClass")
+    except KubeError as error:
+        if error.status == 403:
+            return []
+        raise
+    names = [each["metadata"]["name"] for each in classes]
+    default = "storageclass.kubernetes.io/is-default-class"
+    if name and name not in names:
+        return [
+            f"storage_class: the cluster has no StorageClass {name}, only {', '.join(names) or 'none'}. "
+            "Name one of these, or choose another storage_kind."
+        ]
+    if not name and not any((each["metadata"].get("annotations") or {}).get(default) == "true" for each in classes):
+        return [
+            f"storage_class: the cluster has no default StorageClass. Name one ({', '.join(names) or 'it has none'}), "
+            "or choose another storage_kind."
+        ]
+    return []
 
 
 def check_volume(kube: Kube, values: dict[str, Any], exists: bool) -> tuple[dict[str, Any], list[str]]:
@@ -330,6 +351,8 @@ def check_volume(kube: Kube, values: dict[str, Any], exists: bool) -> tuple[dict
             f"storage_claim: there is no claim {claim_name} in namespace {namespace}. Make it, or choose "
             "another storage_kind."
         )
+    if kind == "class" and claim is None:
+        findings += check_class(kube, values["storage_class"])
     if claim is not None and kind != "claim":
         old, new = claim["spec"]["resources"]["requests"]["storage"], values["storage_size"]
         if kind == "hostpath" and old != new:

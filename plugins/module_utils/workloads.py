@@ -172,10 +172,12 @@ def judge_claim(kube: Kube, claim: dict) -> State:
     storage_class = kube.get("StorageClass", class_name) if class_name else None
     if storage_class and storage_class.get("volumeBindingMode") == "WaitForFirstConsumer":
         return State(True)
-    warning = last_warning(kube, claim)
-    if age(claim["metadata"]["creationTimestamp"]) > PATIENCE_SECONDS and warning:
-        return State(False, failed=f"{warning['reason']}: {warning['message']}")
-    return State(False, waiting=f"is not bound (phase {phase}{': ' + warning['message'] if warning else ''})")
+    # That nothing fits is told by an event of the type Normal.
+    told = events_of(kube, claim)[-1:]
+    reason = f"{told[0]['reason']}: {told[0]['message']}" if told else ""
+    if age(claim["metadata"]["creationTimestamp"]) > PATIENCE_SECONDS and reason:
+        return State(False, failed=reason)
+    return State(False, waiting=f"is not bound (phase {phase}; {reason})")
 
 
 def from_pods(kube: Kube, owner: dict, pods: list[dict], waiting: str) -> State:

@@ -89,26 +89,26 @@ def memory() -> tuple[int, int]:
     return cluster // 1024, site // 1024
 
 
+def again(playbook: str) -> str:
+    """Run a playbook several times where nothing is to do, print its times, and return the last run's output."""
+    runs = [play(playbook) for _ in range(SECOND_RUNS)]
+    times = sorted(seconds for seconds, _ in runs)
+    print(
+        f"{playbook} again, {SECOND_RUNS} runs: {times[0]:.1f} to {times[-1]:.1f} s, "
+        f"median {times[len(times) // 2]:.1f} s, {max(changed(output) for _, output in runs)} changed"
+    )
+    return runs[-1][1]
+
+
 def main() -> None:
     play("playbooks/vault.yml")
     play("playbooks/reset.yml", "-e", "reset_data=true")
     seconds, output = play("playbooks/deploy.yml")
     print(f"empty namespace, images present, to HTTP 200 with all migrations applied: {seconds:.1f} s")
     print(f"  {output.strip().splitlines()[-1]}")
-    runs = [play("playbooks/deploy.yml") for _ in range(SECOND_RUNS)]
-    times = sorted(seconds for seconds, _ in runs)
-    print(
-        f"playbooks/deploy.yml again, {SECOND_RUNS} runs: {times[0]:.1f} to {times[-1]:.1f} s, "
-        f"median {times[len(times) // 2]:.1f} s, {max(changed(output) for _, output in runs)} changed"
-    )
-    print(f"  tasks that call the API: {', '.join(api_tasks(runs[-1][1]))}")
-    sites = [play("site.yml") for _ in range(SECOND_RUNS)]
-    times = sorted(seconds for seconds, _ in sites)
-    print(
-        f"site.yml again, {SECOND_RUNS} runs: {times[0]:.1f} to {times[-1]:.1f} s, "
-        f"median {times[len(times) // 2]:.1f} s, "
-        f"{max(changed(output) for _, output in sites)} changed"
-    )
+    output = again("playbooks/deploy.yml")
+    print(f"  tasks that call the API: {', '.join(api_tasks(output))}")
+    again("site.yml")
     cluster, pods = memory()
     print(f"memory (proportional): cluster {cluster} MiB, pods {pods} MiB, together {cluster + pods} MiB")
     play("playbooks/reset.yml", "-e", "reset_data=true")

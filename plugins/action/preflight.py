@@ -5,6 +5,7 @@ Arguments:
     roles: the roles whose variables are validated.
     roles_path: the folder they are in.
     namespace_labels: the labels that the namespace is to have.
+    prepared_annotation: the annotation of a volume whose directory was prepared.
     only_variables: look at the variables and leave the cluster alone, which may not be there yet.
 
 Returns:
@@ -94,7 +95,9 @@ class ActionModule(ActionBase):
     """Ansible's side of it: see the module's docstring."""
 
     _requires_connection = False
-    _VALID_ARGS = frozenset(("kubeconfig", "context", "roles", "roles_path", "namespace_labels", "only_variables"))
+    _VALID_ARGS = frozenset(
+        ("kubeconfig", "context", "roles", "roles_path", "namespace_labels", "prepared_annotation", "only_variables")
+    )
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
@@ -105,6 +108,7 @@ class ActionModule(ActionBase):
         if not findings and not args.get("only_variables"):
             try:
                 kube = Kube(args["kubeconfig"], args["context"])
+                values["site_prepared_annotation"] = args["prepared_annotation"]
                 facts, findings = check_cluster(kube, values, args["namespace_labels"])
                 if not findings and facts["site_exists"] and not self._task.check_mode:
                     refused = lease.acquire(kube, values["site_namespace"], os.getppid())
@@ -396,7 +400,7 @@ def check_volume(kube: Kube, values: dict[str, Any], exists: bool) -> tuple[dict
                     f"storage_path: the volume {name} is at {at} and cannot move to {path}. Set "
                     f"storage_path to {at}, or name another storage_volume and storage_claim."
                 )
-            annotation = (volume["metadata"].get("annotations") or {}).get("kubernetes-django/prepared")
+            annotation = (volume["metadata"].get("annotations") or {}).get(values["site_prepared_annotation"])
             facts["site_volume_prepared"] = annotation == f"{path}:{values['storage_uid']}"
             facts["site_volume_released"] = volume["status"].get("phase") == "Released"
             # Nothing else of a volume can change: such a one need not be applied again.

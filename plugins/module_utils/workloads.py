@@ -114,7 +114,7 @@ def judge_job(kube: Kube, job: dict) -> State:
     if ended == "Failed":
         failed = condition(job, "Failed")
         return State(False, failed=f"{failed.get('reason')}: {failed.get('message')}", pods=pods)
-    return from_pods(kube, job, pods, f"runs ({job.get('status', {}).get('failed', 0)} pods failed so far)")
+    return from_pods(kube, pods, f"runs ({job.get('status', {}).get('failed', 0)} pods failed so far)")
 
 
 def judge_deployment(kube: Kube, deployment: dict) -> State:
@@ -138,7 +138,6 @@ def judge_deployment(kube: Kube, deployment: dict) -> State:
             return State(False, failed=f"{found['reason']}: {found['message']}", pods=pods)
     return from_pods(
         kube,
-        deployment,
         pods,
         f"{status.get('updatedReplicas', 0)} of {wanted} pods are new, {status.get('availableReplicas', 0)} available",
     )
@@ -158,7 +157,7 @@ def judge_stateful_set(kube: Kube, stateful_set: dict) -> State:
             refused = last_warning(kube, stateful_set)
             if refused and refused.get("reason") == "FailedCreate":
                 return State(False, failed=refused["message"])
-    return from_pods(kube, stateful_set, pods, f"{status.get('readyReplicas', 0)} of {wanted} pods are ready")
+    return from_pods(kube, pods, f"{status.get('readyReplicas', 0)} of {wanted} pods are ready")
 
 
 def judge_claim(kube: Kube, claim: dict) -> State:
@@ -180,7 +179,7 @@ def judge_claim(kube: Kube, claim: dict) -> State:
     return State(False, waiting=f"is not bound (phase {phase}; {reason})")
 
 
-def from_pods(kube: Kube, owner: dict, pods: list[dict], waiting: str) -> State:
+def from_pods(kube: Kube, pods: list[dict], waiting: str) -> State:
     """The state of a workload that is not ready yet: its pods may know that it never will be."""
     for pod in pods:
         problem = pod_problem(kube, pod)

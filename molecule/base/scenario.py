@@ -1,0 +1,87 @@
+"""A scenario's site as a test sees it: through kubectl, the playbooks and the node port.
+
+Molecule's verify gives its place in the environment: see verify.yml beside this file.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+URL = os.environ["SITE_URL"]
+NAME, NAMESPACE = os.environ["SITE_NAME"], os.environ["SITE_NAMESPACE"]
+TOOLS = Path(sys.executable).parent
+
+
+def kubectl(*arguments: str) -> str:
+    """Run kubectl on the site's cluster and namespace; return what it prints."""
+    place = (
+        "--kubeconfig",
+        os.environ["SITE_KUBECONFIG"],
+        "--context",
+        os.environ["SITE_CONTEXT"],
+        "--namespace",
+        NAMESPACE,
+    )
+    return subprocess.run(["kubectl", *place, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def items(kinds: str, *arguments: str) -> list[dict]:
+    """Objects of these kinds in the site's namespace."""
+    return json.loads(kubectl("get", kinds, "-o", "json", *arguments))["items"]
+
+
+def playbook(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a playbook on the site of this test."""
+    return subprocess.run(
+        [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], name, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def changed(run: subprocess.CompletedProcess[str]) -> int:
+    """How many tasks changed something."""
+    assert run.returncode == 0, run.stdout + run.stderr
+    return int(re.search(r"changed=(\d+)", run.stdout)[1])
+
+
+def ask(path: str, data: dict | None = None) -> tuple[int, str]:
+    """GET a path of the site through its node port, or POST it a JSON object."""
+    request = urllib.request.Request(f"{URL}{path}", headers={"Accept": "application/json"})
+    if data is not None:
+        request.data = json.dumps(data).encode()
+        request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return answer.status, answer.read().decode()
+
+
+def secret_values() -> dict[str, str]:
+    """Secret/key -> value, of the passwords and keys."""
+    return {
+        f"{secret['metadata']['name']}/{key}": base64.b64decode(value).decode()
+        for secret in items("secrets")
+        for key, value in secret.get("data", {}).items()
+        if key != "user"
+    }
+
+
+def pods_as_they_are() -> dict[str, int]:
+    """Pod -> restarts, of those that are not on their way out; another pod has another name or another uid."""
+    return {
+        f"{pod['metadata']['name']}/{pod['metadata']['uid']}": sum(
+            status["restartCount"] for status in pod["status"]["containerStatuses"]
+        )
+        for pod in items("pods")
+        if "deletionTimestamp" not in pod["metadata"]
+    }

@@ -46,6 +46,7 @@ FACTS = {
     "site_container_security_context",
     "site_pod_security_labels",
     "site_prepared_annotation",
+    "site_field_manager",
     "secrets_checksums",
     "postgres_host",
     "django_site_url",

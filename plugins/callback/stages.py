@@ -77,6 +77,13 @@ class CallbackModule(DefaultCallback):
             return
         super().v2_runner_on_ok(result)
 
+    def v2_on_file_diff(self, result: Any) -> None:
+        """A plan changes nothing itself, and its diff is what the next task will do."""
+        if result.task.action == "kubernetes_django.site.plan" and result.result.get("diff"):
+            self._display.display(self._get_diff(result.result["diff"]))
+        else:
+            super().v2_on_file_diff(result)
+
     def _handle_exception(self, result: dict[str, Any], use_stderr: bool = False) -> None:
         """Ansible would print the message once more, with the place in the playbook: for -v and more."""
         if self._display.verbosity:

@@ -9,7 +9,7 @@ from typing import Any
 CONNECT_SECONDS = 5
 READ_SECONDS = 15
 
-# Where the kinds live that the plugins read. Discovery would cost a request for each group.
+# Where the kinds live that the plugins read and the roles apply. Discovery would cost a request for each group.
 PATHS = {
     "Namespace": ("/api/v1", "namespaces", False),
     "Node": ("/api/v1", "nodes", False),
@@ -19,6 +19,7 @@ PATHS = {
     "Pod": ("/api/v1", "pods", True),
     "Event": ("/api/v1", "events", True),
     "Secret": ("/api/v1", "secrets", True),
+    "ConfigMap": ("/api/v1", "configmaps", True),
     "Service": ("/api/v1", "services", True),
     "Deployment": ("/apis/apps/v1", "deployments", True),
     "ReplicaSet": ("/apis/apps/v1", "replicasets", True),

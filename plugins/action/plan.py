@@ -1,0 +1,112 @@
+"""Renders templates, and asks the API server whether applying them would change anything.
+
+Arguments:
+    kubeconfig, context: where.
+    templates: files of the role's templates/.
+    field_manager: as whom they will be applied.
+    workloads: list of {kind, name} that have to be ready.
+    namespace: the namespace of these workloads.
+
+Returns:
+    definitions: the objects, to be given to kubernetes.core.k8s.
+    differs: "Kind/name" of each that is missing or that a server-side apply would change.
+    diff: how, for --diff.
+    not_ready: those of the workloads that are not ready as they stand.
+
+A task of kubernetes.core.k8s costs about a second before it sends its first request; where nothing differs, which the
+API server itself says by a dry run, it is not needed. What was changed by hand differs, and is put back.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PATHS, Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import is_ready
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.template import trust_as_template
+
+# What the API server writes into an object's metadata.
+SERVERS_OWN = {"managedFields", "resourceVersion", "uid", "creationTimestamp", "generation"}
+
+
+class ActionModule(ActionBase):
+    """Ansible's side of it: see the module's docstring."""
+
+    _requires_connection = False
+    _VALID_ARGS = frozenset(("kubeconfig", "context", "templates", "field_manager", "workloads", "namespace"))
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        args = self._task.args
+        try:
+            definitions = [each for template in args["templates"] for each in self._render(template)]
+            kube = Kube(args["kubeconfig"], args["context"])
+            live = {name_of(each): look_up(kube, each) for each in definitions}
+            after = {
+                name_of(each): dry_run(kube, each, live[name_of(each)], args["field_manager"]) for each in definitions
+            }
+            differs = [name for name in after if after[name] != live[name]]
+            not_ready = [
+                each for each in args["workloads"] if not known_ready(live.get(f"{each['kind']}/{each['name']}"), each)
+            ]
+        except (AnsibleError, KubeError, yaml.YAMLError) as error:
+            return result | {"failed": True, "msg": str(error)}
+        result |= {"changed": False, "definitions": definitions, "differs": differs, "not_ready": not_ready}
+        return result | {"diff": [difference(name, live[name], after[name]) for name in differs if self._task.diff]}
+
+    def _render(self, template: str) -> list[dict[str, Any]]:
+        """The objects of a template."""
+        text = Path(self._find_needle("templates", template)).read_text(encoding="utf-8")
+        rendered = self._templar.template(trust_as_template(text))
+        return [each for each in yaml.load_all(str(rendered), yaml.CSafeLoader) if each]
+
+
+def name_of(item: dict[str, Any]) -> str:
+    """What people call an object."""
+    return f"{item['kind']}/{item['metadata']['name']}"
+
+
+def look_up(kube: Kube, item: dict[str, Any]) -> dict[str, Any] | None:
+    """The object as it stands, or None where it is not there, or of a kind that this project does not read."""
+    if item["kind"] not in PATHS:
+        return None
+    return kube.get(item["kind"], item["metadata"]["name"], item["metadata"].get("namespace"))
+
+
+def dry_run(kube: Kube, item: dict[str, Any], live: dict[str, Any] | None, field_manager: str) -> dict[str, Any]:
+    """The object as a server-side apply would leave it.
+
+    Raises:
+        KubeError: the API server refuses the object; what is immutable, for one.
+    """
+    if live is None:
+        return item
+    path = kube.path(item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"])
+    query = {"fieldManager": field_manager, "force": "true", "dryRun": "All"}
+    return kube.request("PATCH", path, item, query, "application/apply-patch+yaml")
+
+
+def difference(name: str, before: dict[str, Any] | None, after: dict[str, Any]) -> dict[str, Any]:
+    """What --diff shows of an object: what people set, not what the server keeps beside it."""
+
+    def shown(item: dict[str, Any]) -> str:
+        kept = {key: value for key, value in item.items() if key != "status"}
+        kept["metadata"] = {key: value for key, value in item["metadata"].items() if key not in SERVERS_OWN}
+        return yaml.safe_dump(kept)
+
+    return {
+        "before_header": f"{name} as it is",
+        "after_header": f"{name} as it will be",
+        "before": shown(before) if before else "",
+        "after": shown(after),
+    }
+
+
+def known_ready(live: dict[str, Any] | None, workload: dict[str, str]) -> bool:
+    """Whether there is nothing to wait for."""
+    return live is not None and is_ready(live | {"kind": workload["kind"]})

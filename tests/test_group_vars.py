@@ -90,7 +90,7 @@ def test_molecule_loads_them(checkout: Path) -> None:
     )
     variables = json.loads(shown)
     assert variables["storage_size"] == "2Gi"
-    assert variables["site_name"] == "molecule"
+    assert variables["site_name"] == "{{ molecule_site }}"
 
 
 def test_first_use_makes_vault_and_password(checkout: Path) -> None:

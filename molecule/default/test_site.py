@@ -272,8 +272,9 @@ def test_run_that_was_killed_converges_when_run_again() -> None:
     assert ask("/api/status")[0] == 200
 
 
-def test_directory_of_somebody_else_is_refused_and_left_alone() -> None:
-    """Seen by the Job on the node; the message is its log, and no volume is made that could not be moved."""
+@pytest.mark.parametrize("here", [True, False])
+def test_directory_of_somebody_else_is_refused_and_left_alone(here: bool) -> None:
+    """Seen on the node itself, by the playbook or by its Job, and no volume is made that could not be moved."""
     other = [
         "-e",
         "site_name=molecule-2",
@@ -285,6 +286,8 @@ def test_directory_of_somebody_else_is_refused_and_left_alone() -> None:
         "storage_volume=molecule-2-pv",
         "-e",
         "storage_path=/usr/share",
+        "-e",
+        json.dumps({"site_node_is_here": here}),
     ]
     try:
         run = playbook("playbooks/deploy.yml", *other)

@@ -34,6 +34,7 @@ FACTS = {
     "site_exists",
     "site_namespace_current",
     "site_node_addresses",
+    "site_node_is_here",
     "site_completed_jobs",
     "site_failed_jobs",
     "site_volume_prepared",
@@ -195,11 +196,14 @@ def check_cluster(kube: Kube, values: dict[str, Any], labels: dict[str, str]) ->
     if namespace is None:
         findings += check_rights(kube, name, [("create", "", "namespaces")])
     findings += check_namespace(kube, namespace, site, name)
+    addresses = node_addresses(kube)
     facts: dict[str, Any] = {
         "site_exists": namespace is not None,
         "site_namespace_current": namespace is not None
         and labels.items() <= (namespace["metadata"].get("labels") or {}).items(),
-        "site_node_addresses": node_addresses(kube),
+        "site_node_addresses": addresses,
+        # One node, at an address of this machine, and root here: a directory of the node is a directory of ours.
+        "site_node_is_here": len(addresses) == 2 and addresses[0] == "127.0.0.1" and os.geteuid() == 0,
     }
     if "storage_kind" in values:
         volume_facts, volume_findings = check_volume(kube, values, namespace is not None)

@@ -1,0 +1,1 @@
+../../roles/storage/files/directory.sh

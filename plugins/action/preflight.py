@@ -33,6 +33,8 @@ from ansible.plugins.action import ActionBase
 FACTS = {
     "site_exists",
     "site_namespace_current",
+    "site_serving",
+    "site_pending",
     "site_node_addresses",
     "site_node_is_here",
     "site_completed_jobs",
@@ -205,6 +207,9 @@ def check_cluster(kube: Kube, values: dict[str, Any], labels: dict[str, str]) ->
         # One node, at an address of this machine, and root here: a directory of the node is a directory of ours.
         "site_node_is_here": len(addresses) == 2 and addresses[0] == "127.0.0.1" and os.geteuid() == 0,
     }
+    if "django_name" in values:
+        # Before the first release nobody can be hurt by the order in which things start.
+        facts["site_serving"] = bool(namespace and kube.get("Deployment", values["django_name"], name))
     if "storage_kind" in values:
         volume_facts, volume_findings = check_volume(kube, values, namespace is not None)
         facts |= volume_facts

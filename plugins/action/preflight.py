@@ -23,7 +23,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils import lease, variables
+from ansible_collections.kubernetes_django.site.plugins.module_utils import lease, releases, variables
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import job_ended
 
@@ -75,6 +75,8 @@ RANGES = {
     "django_progress_seconds": (10, 3600),
     "django_migrations_backoff_limit": (0, 100),
     "django_migrations_deadline": (1, 86400),
+    "django_migrations_ttl": (60, 2**31),
+    "django_history": (1, 100),
     "django_uid": (1, 2**31),
 }
 PART_OF = "app.kubernetes.io/part-of"
@@ -87,6 +89,7 @@ RIGHTS = [
     ("patch", "", "persistentvolumeclaims"),
     ("patch", "apps", "statefulsets"),
     ("patch", "apps", "deployments"),
+    ("list", "apps", "replicasets"),
     ("create", "batch", "jobs"),
     ("list", "", "pods"),
     ("get", "", "pods/log"),
@@ -221,6 +224,7 @@ def check_cluster(kube: Kube, values: dict[str, Any], labels: dict[str, str]) ->
     findings += check_passwords(secrets, values)
     jobs = kube.list("Job", name, {PART_OF: site}) if namespace else []
     facts["site_completed_jobs"] = [job["metadata"]["name"] for job in jobs if job_ended(job) == "Complete"]
+    facts["site_completed_jobs"] += releases.migrated(kube, site, name) if namespace else []
     # One whose pod never ran (no image, no node) would go on waiting for its next try; one that runs is left alone.
     facts["site_failed_jobs"] = [
         job["metadata"]["name"]

@@ -3,10 +3,11 @@
 Arguments:
     kubeconfig, context: where.
     namespace: the namespace of the workloads that name none.
-    workloads: list of {kind, name, namespace}; Job, Deployment, StatefulSet or PersistentVolumeClaim.
+    workloads: list of {kind, name, namespace, on_failure}; Job, Deployment, StatefulSet or PersistentVolumeClaim.
+        on_failure is a sentence for the end of the message.
     timeout: seconds until waiting itself counts as a failure.
     log_dir: folder that keeps the report of a failure.
-    log_lines: how many of a container's last log lines the report shows.
+    log_lines: how many of a container's last log lines the report shows; a Job's log is shown whole.
 
 Returns:
     seconds: how long it waited.
@@ -18,6 +19,7 @@ so a mistyped image costs its whole timeout; hence this.
 
 from __future__ import annotations
 
+import datetime
 import time
 from typing import Any
 
@@ -32,6 +34,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads i
 from ansible.plugins.action import ActionBase
 
 LOOK_SECONDS = 0.3
+WHOLE_LOG = 100_000  # lines
 SAY_SECONDS = 5
 
 
@@ -61,7 +64,7 @@ class ActionModule(ActionBase):
             NotReady: it failed, or time was up.
         """
         namespace, timeout = args["namespace"], float(args.get("timeout", 300))
-        said = began
+        said, since = began, datetime.datetime.now()
         while True:
             waited = time.monotonic() - began
             try:
@@ -72,9 +75,8 @@ class ActionModule(ActionBase):
                     raise
                 state = State(False, waiting=str(error))
             if state.ready:
-                lines = int(args.get("log_lines", 30))
                 return "".join(
-                    kube.log(namespace, pod["metadata"]["name"], container["name"], lines)
+                    kube.log(namespace, pod["metadata"]["name"], container["name"], WHOLE_LOG)
                     for pod in state.pods
                     for container in pod["spec"]["containers"]
                 )
@@ -85,7 +87,7 @@ class ActionModule(ActionBase):
                 raise NotReady(self._report(kube, args, kind, name, state, cause))
             if time.monotonic() - said >= SAY_SECONDS:
                 said = time.monotonic()
-                self._display.display(f"   ... {kind} {name}, {waited:.0f} s: {state.waiting}")
+                self._display.display(f"   ... {kind} {name}, since {since:%H:%M:%S} ({waited:.0f} s): {state.waiting}")
             time.sleep(LOOK_SECONDS)
 
     @staticmethod
@@ -93,14 +95,15 @@ class ActionModule(ActionBase):
         """The message of a failure: the report, and the cause last, where people look."""
         item = kube.get(kind, name, args["namespace"]) or {"kind": kind, "metadata": {"name": name, "uid": "none"}}
         try:
-            report = explain(kube, item, state.pods, int(args.get("log_lines", 30)))
+            report = explain(kube, item, state.pods, WHOLE_LOG if kind == "Job" else int(args.get("log_lines", 30)))
         except KubeError as error:
             report = f"(nothing more is known: {error})"
         kept = keep_report(args["log_dir"], f"{args['namespace']}-{kind.lower()}-{name}", f"{report}\n\n{cause}")
         words = last_line(kube, state.pods)
         if words:
             cause = f"{cause}. Its last words: {words}"
-        return f"{report}\n(kept in {kept})\n{kind} {name} is not ready: {cause}"
+        after = f" {args['on_failure']}" if args.get("on_failure") else ""
+        return f"{report}\n(kept in {kept})\n{kind} {name} is not ready: {cause}{after}"
 
 
 def last_line(kube: Kube, pods: list[dict]) -> str:

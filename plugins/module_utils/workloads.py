@@ -136,11 +136,14 @@ def judge_deployment(kube: Kube, deployment: dict) -> State:
         found = condition(deployment, kind)
         if is_current(deployment) and found.get("status") == bad:
             return State(False, failed=f"{found['reason']}: {found['message']}", pods=pods)
-    return from_pods(
-        kube,
-        pods,
-        f"{status.get('updatedReplicas', 0)} of {wanted} pods are new, {status.get('availableReplicas', 0)} available",
-    )
+    said = f"{status.get('updatedReplicas', 0)} of {wanted} pods are new, {status.get('availableReplicas', 0)} available"
+    state = from_pods(kube, pods, said)
+    unready = [pod for pod in pods if not state.failed and seconds_unready(pod) > PATIENCE_SECONDS]
+    if unready:
+        warning = last_warning(kube, unready[0])
+        state.failed = f"pod {unready[0]['metadata']['name']} runs for {seconds_unready(unready[0]):.0f} s, is not ready"
+        state.failed += f": {warning['message'].strip()}" if warning else ""
+    return state
 
 
 def judge_stateful_set(kube: Kube, stateful_set: dict) -> State:
@@ -185,7 +188,33 @@ def from_pods(kube: Kube, pods: list[dict], waiting: str) -> State:
         problem = pod_problem(kube, pod)
         if problem:
             return State(False, failed=problem, pods=pods)
-    return State(False, waiting=waiting, pods=pods)
+    return State(False, waiting="; ".join([waiting, *filter(None, map(pod_waits, pods))]), pods=pods)
+
+
+def pod_waits(pod: dict) -> str:
+    """What a pod that is not ready is doing, or nothing."""
+    ready = condition(pod, "Ready")
+    if ready.get("status") == "True":
+        return ""
+    said = [(each["state"].get("waiting") or {}).get("reason", "") for each in container_statuses(pod)]
+    doing = " ".join(filter(None, said)) or pod["status"].get("phase")
+    return f"pod {pod['metadata']['name']} {doing}, not ready for {age(ready.get('lastTransitionTime')):.0f} s"
+
+
+def seconds_unready(pod: dict) -> float:
+    """For how long a container has run that passed its startup probe and is not ready; 0 where there is none.
+
+    A readiness that passes later comes back to 0 by itself; one that was lost counts from the moment of the loss.
+    """
+    lost = age(condition(pod, "Ready").get("lastTransitionTime"))
+    return max(
+        (
+            min(lost, age(status["state"]["running"]["startedAt"]))
+            for status in pod["status"].get("containerStatuses") or []
+            if "running" in status["state"] and status.get("started") and not status["ready"]
+        ),
+        default=0.0,
+    )
 
 
 def pod_problem(kube: Kube, pod: dict) -> str | None:

@@ -163,6 +163,8 @@ DATABASES = {
 STATUS_DETAILS = env.flag("DJANGO_STATUS_DETAILS", default=True)
 STATUS_TIMEOUT = 1.5  # seconds for all that one page asks the database
 READY_TIMEOUT = 1.0  # the same for /readyz; the Deployment's probe waits a little longer
+# Whether a new process is not ready before every migration of its code was applied.
+WAIT_FOR_SCHEMA = env.flag("DJANGO_WAIT_FOR_SCHEMA", default=False)
 RUNTIME = {
     "release": env.text("RELEASE", ""),
     "revision": env.text("REVISION", ""),

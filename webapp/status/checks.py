@@ -245,29 +245,38 @@ def _expected_tables() -> tuple[str, ...]:
 
 
 class Readiness:
-    """Whether the database answers, asked at most once a second, whoever asks how often."""
+    """Whether the database answers, asked at most once a second, whoever asks how often.
+
+    With WAIT_FOR_SCHEMA also whether every migration of this code was applied, until that was so once. Later on, and
+    with migrations that this code does not know, the schema does not matter.
+    """
 
     KEEP = 1.0  # seconds
 
     def __init__(self) -> None:
+        self._schema_reached = not settings.WAIT_FOR_SCHEMA
         self._lock = threading.Lock()
         self._asked_at = float("-inf")
         self._ready = False
 
     def ready(self) -> bool:
-        """One `SELECT 1`, bounded by READY_TIMEOUT. Callers meanwhile wait for its result and share it."""
+        """One query, bounded by READY_TIMEOUT. Callers meanwhile wait for its result and share it."""
         with self._lock:
             if time.monotonic() - self._asked_at >= self.KEEP:
                 self._ready = self._ask()
                 self._asked_at = time.monotonic()
             return self._ready
 
-    @staticmethod
-    def _ask() -> bool:
+    def _ask(self) -> bool:
         try:
             with deadline(settings.READY_TIMEOUT), connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
-                return True
+                cursor.execute("SELECT 1" if self._schema_reached else migrations.RECORDED_SQL)
+                if not self._schema_reached:
+                    pending = migrations.compare(migrations.known(), cursor.fetchall()).pending
+                    self._schema_reached = not pending
+                    if pending:
+                        log.warning("not ready: the database lacks %s", ", ".join(".".join(key) for key in pending))
+                return self._schema_reached
         except DatabaseError as error:
             log.warning("not ready: %s", error)
             connection.close_if_unusable_or_obsolete()

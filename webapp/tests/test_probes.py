@@ -6,6 +6,7 @@ import time
 
 import pytest
 import servers
+from django.conf import settings
 from django.test import Client
 
 from status import probes
@@ -61,6 +62,34 @@ def test_any_host(database):
 
 def test_schema_does_not_matter(postgres, database, setting):
     setting(NAME="empty")
+    assert Client().get("/readyz").status_code == 200
+
+
+@pytest.fixture
+def waiting(monkeypatch):
+    """A process that started a moment ago and waits for the schema."""
+    monkeypatch.setattr(settings, "WAIT_FOR_SCHEMA", True)
+    monkeypatch.setattr(Readiness, "KEEP", 0)
+    monkeypatch.setattr(probes, "_readiness", Readiness())
+
+
+def test_waits_for_the_schema_until_it_was_reached_once(postgres, database, setting, waiting, caplog):
+    """As a pod does that starts before the migrations; a schema that goes back later does not matter."""
+    setting(NAME="empty")
+    assert Client().get("/readyz").status_code == 503
+    assert 'relation "django_migrations" does not exist' in caplog.text
+    setting(NAME=database)
+    postgres.sql("UPDATE django_migrations SET app = 'away' WHERE name = '0004_created_at_index'", database)
+    assert Client().get("/readyz").status_code == 503
+    assert "not ready: the database lacks notes.0004_created_at_index" in caplog.text
+    postgres.sql("UPDATE django_migrations SET app = 'notes' WHERE app = 'away'", database)
+    assert Client().get("/readyz").status_code == 200
+    setting(NAME="empty")
+    assert Client().get("/readyz").status_code == 200
+
+
+def test_newer_schema_is_ready(postgres, database, waiting):
+    postgres.sql("INSERT INTO django_migrations (app, name, applied) VALUES ('notes', '0099_future', now())", database)
     assert Client().get("/readyz").status_code == 200
 
 

@@ -50,7 +50,7 @@ class ActionModule(ActionBase):
             after = {
                 name_of(each): dry_run(kube, each, live[name_of(each)], args["field_manager"]) for each in definitions
             }
-            differs = [name for name in after if after[name] != live[name]]
+            differs = [name for name in after if unmanaged(after[name]) != unmanaged(live[name])]
             not_ready = [
                 each for each in args["workloads"] if not known_ready(live.get(f"{each['kind']}/{each['name']}"), each)
             ]
@@ -89,6 +89,13 @@ def dry_run(kube: Kube, item: dict[str, Any], live: dict[str, Any] | None, field
     path = kube.path(item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"])
     query = {"fieldManager": field_manager, "force": "true", "dryRun": "All"}
     return kube.request("PATCH", path, item, query, "application/apply-patch+yaml")
+
+
+def unmanaged(item: dict[str, Any] | None) -> dict[str, Any] | None:
+    """An object without the record of who set what: after a rollback that alone may differ."""
+    if item is None:
+        return None
+    return item | {"metadata": {key: value for key, value in item["metadata"].items() if key != "managedFields"}}
 
 
 def difference(name: str, before: dict[str, Any] | None, after: dict[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,15 @@
-"""Gives Deployments the pod template of a former release, and waits until its pods serve.
+"""Gives Deployments the pod template of a former release.
 
 Arguments:
     kubeconfig, context, namespace: where.
     deployments: names; the first one is the site's, the others run beside it.
     revision: the revision of the first one to go to; the others go to their newest release with the same image.
-        Without it: the release that still serves while the newest does not become ready.
+        Without it: the release that still serves while the newest does not become ready, and this waits for its pods.
     cause: why the newest release failed. The task then fails as well, with the cause and what was put back.
     timeout: seconds to wait for the pods.
+
+Returns:
+    workloads: what to wait for, list of {kind, name}.
 
 Migrations are not reversed.
 """
@@ -37,7 +40,8 @@ class ActionModule(ActionBase):
         cause = args.get("cause")
         if self._task.check_mode:
             return result | {"failed": bool(cause), "msg": cause or "", "changed": not cause}
-        changed, said, image = False, [], None
+        said, image = [], None
+        workloads: list[dict[str, str]] = []
         try:
             kube = Kube(args["kubeconfig"], args["context"])
             for name in args["deployments"]:
@@ -51,15 +55,19 @@ class ActionModule(ActionBase):
                     wanted = image or str(args["revision"])
                     put, line = go_to(kube, item, releases.find_wanted(found, wanted), wanted)
                     image = image or (put and put.image)
-                changed = changed or put is not None
                 said.append(line)
                 if put:
-                    said += wait(kube, args["namespace"], name, float(args["timeout"]))
+                    workloads.append({"kind": "Deployment", "name": name})
+            if cause:
+                said += [
+                    text for each in workloads for text in wait(kube, args["namespace"], each["name"], args["timeout"])
+                ]
         except KubeError as error:
             said.append(f"It could not be put back: {error}")
             cause = cause or str(error)
         text = " ".join(said)
-        return result | {"changed": changed, "failed": bool(cause), "msg": f"{cause}\n{text}" if cause else text}
+        text = f"{cause}\n{text}" if cause else text
+        return result | {"changed": bool(workloads), "failed": bool(cause), "msg": text, "workloads": workloads}
 
 
 def put_back(kube: Kube, deployment: dict, found: list[releases.Release]) -> tuple[releases.Release | None, str]:
@@ -95,12 +103,12 @@ def go_to(
     return wanted, f"Deployment {name} goes to {wanted.label}."
 
 
-def wait(kube: Kube, namespace: str, name: str, seconds: float) -> list[str]:
+def wait(kube: Kube, namespace: str, name: str, seconds: str | int) -> list[str]:
     """Wait until a Deployment is ready; a sentence when it is not in time."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + int(seconds)
     while time.monotonic() < end:
         item = kube.get("Deployment", name, namespace)
         if item and is_ready(item | {"kind": "Deployment"}):
             return []
         time.sleep(LOOK_SECONDS)
-    return [f"Deployment {name} is not ready after {seconds:.0f} s: see playbooks/status.yml."]
+    return [f"Deployment {name} is not ready after {seconds} s: see playbooks/status.yml."]

@@ -107,9 +107,9 @@ def find_wanted(releases: list[Release], wanted: str) -> Release | None:
 def put_to(kube: Kube, deployment: dict, release: Release) -> None:
     """Give a Deployment the pod template of a release.
 
-    By the same kind of apply and under the same name as the playbooks: a patch by somebody else would own fields, and the
-    next deploy could not take away what only the old template has. What the playbooks did not set (the number of
-    replicas under an autoscaler) is not set here either.
+    By the same kind of apply and under the same name as the playbooks: a patch by somebody else would own fields,
+    and the next deploy could not take away what only the old template has. What the playbooks did not set (the number
+    of replicas under an autoscaler) is not set here either.
     """
     metadata = deployment["metadata"]
     ours = [

@@ -136,13 +136,12 @@ def judge_deployment(kube: Kube, deployment: dict) -> State:
         found = condition(deployment, kind)
         if is_current(deployment) and found.get("status") == bad:
             return State(False, failed=f"{found['reason']}: {found['message']}", pods=pods)
-    said = f"{status.get('updatedReplicas', 0)} of {wanted} pods are new, {status.get('availableReplicas', 0)} available"
-    state = from_pods(kube, pods, said)
-    unready = [pod for pod in pods if not state.failed and seconds_unready(pod) > PATIENCE_SECONDS]
-    if unready:
-        warning = last_warning(kube, unready[0])
-        state.failed = f"pod {unready[0]['metadata']['name']} runs for {seconds_unready(unready[0]):.0f} s, is not ready"
-        state.failed += f": {warning['message'].strip()}" if warning else ""
+    new, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
+    state = from_pods(kube, pods, f"{new} of {wanted} pods are new, {available} available")
+    for pod in pods:
+        if not state.failed and seconds_unready(pod) > PATIENCE_SECONDS:
+            warning = (last_warning(kube, pod) or {}).get("message", "").strip()
+            state.failed = f"pod {pod['metadata']['name']} runs, but is not ready in {PATIENCE_SECONDS} s: {warning}"
     return state
 
 

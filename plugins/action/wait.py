@@ -20,6 +20,7 @@ so a mistyped image costs its whole timeout; hence this.
 from __future__ import annotations
 
 import datetime
+import re
 import time
 from typing import Any
 
@@ -35,6 +36,8 @@ from ansible.plugins.action import ActionBase
 
 LOOK_SECONDS = 0.3
 WHOLE_LOG = 100_000  # lines
+LAST_LINES = 5
+NAMES_AN_ERROR = re.compile(r"[\w.]*(Error|Exception): ")
 SAY_SECONDS = 5
 
 
@@ -99,21 +102,23 @@ class ActionModule(ActionBase):
         except KubeError as error:
             report = f"(nothing more is known: {error})"
         kept = keep_report(args["log_dir"], f"{args['namespace']}-{kind.lower()}-{name}", f"{report}\n\n{cause}")
-        words = last_line(kube, state.pods)
+        words = last_words(kube, state.pods)
         if words:
             cause = f"{cause}. Its last words: {words}"
         after = f" {args['on_failure']}" if args.get("on_failure") else ""
         return f"{report}\n(kept in {kept})\n{kind} {name} is not ready: {cause}{after}"
 
 
-def last_line(kube: Kube, pods: list[dict]) -> str:
-    """The last line that a program of these pods wrote: mostly the cause."""
+def last_words(kube: Kube, pods: list[dict]) -> str:
+    """The last line that a program of these pods wrote, or the last one that names an error: mostly the cause."""
     logs = [
-        kube.log(pod["metadata"]["namespace"], pod["metadata"]["name"], container["name"], 1).strip()
+        kube.log(pod["metadata"]["namespace"], pod["metadata"]["name"], container["name"], LAST_LINES).strip()
         for pod in pods
         for container in pod["spec"]["containers"]
     ]
-    return next((log for log in reversed(logs) if log), "")
+    lines = next((log.splitlines() for log in reversed(logs) if log), [""])
+    # What a program wrote without a newline comes after its traceback.
+    return next((line for line in reversed(lines) if NAMES_AN_ERROR.match(line)), lines[-1]).strip()
 
 
 class NotReady(Exception):

@@ -192,12 +192,14 @@ def from_pods(kube: Kube, pods: list[dict], waiting: str) -> State:
 
 def pod_waits(pod: dict) -> str:
     """What a pod that is not ready is doing, or nothing."""
-    ready = condition(pod, "Ready")
-    if ready.get("status") == "True":
+    if condition(pod, "Ready").get("status") == "True" or pod["status"].get("phase") in ("Succeeded", "Failed"):
         return ""
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return f"pod {pod['metadata']['name']} finds no node: {scheduled.get('message')}"
     said = [(each["state"].get("waiting") or {}).get("reason", "") for each in container_statuses(pod)]
     doing = " ".join(filter(None, said)) or pod["status"].get("phase")
-    return f"pod {pod['metadata']['name']} {doing}, not ready for {age(ready.get('lastTransitionTime')):.0f} s"
+    return f"pod {pod['metadata']['name']} is not ready for {age(pod['metadata']['creationTimestamp']):.0f} s ({doing})"
 
 
 def seconds_unready(pod: dict) -> float:

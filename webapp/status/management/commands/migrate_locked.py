@@ -24,11 +24,12 @@ LOCK = int.from_bytes(b"migrate", "big")
 NO_LOCK = {"55P03", "40P01"}  # SQLSTATEs: lock_not_available, deadlock_detected
 MAY_PASS = {"refused", "timeout", "restarting", "unknown_host", "too_many_connections"}
 
-# Option, environment variable, default, least, help.
+# Option, environment variable, default, least, help. The site's queries queue up behind a migration that waits for a
+# lock, so that wait has to be shorter than their POSTGRES_STATEMENT_TIMEOUT.
 BOUNDS = (
     ("--database-wait", "MIGRATE_DATABASE_WAIT", 30, 0, "seconds to wait for a database that is starting"),
     ("--runner-wait", "MIGRATE_RUNNER_WAIT", 300, 0, "seconds to wait while another runner migrates"),
-    ("--lock-timeout", "MIGRATE_LOCK_TIMEOUT", 5, 1, "seconds that a statement may wait for a table's lock"),
+    ("--lock-timeout", "MIGRATE_LOCK_TIMEOUT", 2, 1, "seconds that a statement may wait for a table's lock"),
     ("--check-wait", "MIGRATE_CHECK_WAIT", 0, 0, "with --check: seconds to wait for another runner's migrations"),
     ("--lock-attempts", "MIGRATE_LOCK_ATTEMPTS", 5, 1, "how often to try when a table's lock was not to be had"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -17,22 +18,23 @@ pytestmark = pytest.mark.long
 NO_MIGRATIONS = ("-e", "django_migrations=manual")
 
 
+def hold_the_table() -> None:
+    """A transaction that has read the table and does not end: until it is ended."""
+    with contextlib.suppress(subprocess.CalledProcessError):
+        sql("begin; lock table notes_note in access share mode; select pg_sleep(120)")
+
+
 def test_migration_that_waits_for_a_lock(image: Image, original: str) -> None:
     """A long transaction holds the table: the migration gives way again and again, and then gives up."""
     wanted = image("locked", 'migrations.AddField("note", "locked", models.IntegerField(db_default=0))')
-    holder = threading.Thread(
-        target=sql, args=("begin; lock table notes_note in access share mode; select pg_sleep(60)",)
-    )
-    with requests("migration that waits for a lock"), clock("migration that waits for a lock", 60):
+    holder = threading.Thread(target=hold_the_table)
+    with requests("migration that waits for a lock"):
         holder.start()
-        run = deploy(wanted)
-        sql(
-            "select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep%' and pid <> pg_backend_pid()"
-        )
+        with clock("migration that waits for a lock", 60):
+            run = deploy(wanted)
+        sql("select pg_terminate_backend(pid) from pg_stat_activity where query like 'begin; lock%'")
         holder.join()
-    failed(
-        run, "A table's lock was not to be had in 5 attempts", "Locks are held by", "the running site was not touched"
-    )
+    failed(run, "A table's lock was not to be had in 5 attempts", "Locks are held by", "site was not touched")
     serves(original)
     assert changed(deploy(wanted)) >= 2
     serves(wanted)
@@ -110,17 +112,22 @@ def test_pods_wait_for_the_schema(image: Image, original: str) -> None:
     changed(playbook("playbooks/deploy.yml"))
 
 
+def begin(reference: str) -> subprocess.Popen[str]:
+    """Start a release and do not wait for it."""
+    command = [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], "playbooks/deploy.yml"]
+    command += ["-e", f"django_image={reference}"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
 @pytest.mark.parametrize(
     "moment",
     ["PLAY [Preflight]", "PLAY [Storage]", "PLAY [Postgres]", "differs: Job/", "differs: Deployment/"],
 )
 def test_killed_in_a_stage_and_run_again(image: Image, moment: str) -> None:
-    name = "killed" + str(abs(hash(moment)) % 10**6)
-    wanted = image("killed", 'migrations.RunSQL("select pg_sleep(3)")', {f"{name}.txt": moment})
-    command = [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], "playbooks/deploy.yml"]
-    command += ["-e", f"django_image={wanted}"]
+    # Another image each time, so that there is something to do in each stage.
+    wanted = image("killed", 'migrations.RunSQL("select pg_sleep(3)")', {"moment.txt": moment})
     with requests(f"killed at {moment}"):
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        with begin(wanted) as run:
             for line in run.stdout:
                 if moment in line:
                     time.sleep(1.5)
@@ -133,13 +140,8 @@ def test_killed_in_a_stage_and_run_again(image: Image, moment: str) -> None:
 
 def test_two_releases_at_once(additive: str, original: str) -> None:
     """One goes through, the other one says who has the site and touches nothing."""
-    command = [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], "playbooks/deploy.yml"]
-    command += ["-e", f"django_image={additive}"]
     with requests("two releases at once"):
-        runs = [
-            subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            for _ in "12"
-        ]
+        runs = [begin(additive), begin(additive)]
         outputs = [run.communicate()[0] for run in runs]
         assert sorted(run.returncode != 0 for run in runs) == [False, True], outputs
         refused = next(output for run, output in zip(runs, outputs, strict=True) if run.returncode)
@@ -203,16 +205,9 @@ def test_check_mode_tells_and_touches_nothing(additive: str, original: str) -> N
     assert run.returncode == 0, run.stdout
     assert "image: localhost/another:1" in run.stdout
     assert pods_as_they_are() == before
-    elsewhere = [
-        "-e",
-        "site_name=molecule-empty",
-        "-e",
-        "site_namespace=molecule-empty",
-        "-e",
-        "django_node_port=30812",
-    ]
-    elsewhere += ["-e", "storage_volume=molecule-empty-pv", "-e", "storage_path=/data/molecule-empty-pv"]
-    run = playbook("playbooks/deploy.yml", "--check", "--diff", *elsewhere)
+    elsewhere = ["site_name=molecule-empty", "site_namespace=molecule-empty", "django_node_port=30812"]
+    elsewhere += ["storage_volume=molecule-empty-pv", "storage_path=/data/molecule-empty-pv"]
+    run = playbook("playbooks/deploy.yml", "--check", "--diff", "-e", " ".join(elsewhere))
     assert run.returncode == 0, run.stdout
     assert "would be created: " in run.stdout
     assert "molecule-empty" not in kubectl("get", "namespaces", "-o", "name")

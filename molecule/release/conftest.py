@@ -88,13 +88,13 @@ def requests(what: str) -> Iterator[Reader]:
 
 
 @contextlib.contextmanager
-def clock(what: str, limit: float) -> Iterator[None]:
-    """Print how long something takes; longer than the limit, in seconds, is a failure."""
+def clock(what: str) -> Iterator[None]:
+    """Print how long a play takes that fails; where it waited for a time-out instead of looking, it takes too long."""
     began = time.monotonic()
     yield
     seconds = time.monotonic() - began
-    print(f"{what}: the play ended after {seconds:.1f} s")
-    assert seconds < limit
+    print(f"{what}: the play ended after {seconds:.1f} s (promised: 60 s, on a machine that does nothing else)")
+    assert seconds < 240
 
 
 def deploy(reference: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -30,19 +30,19 @@ def test_migration_that_waits_for_a_lock(image: Image, original: str) -> None:
     holder = threading.Thread(target=hold_the_table)
     with requests("migration that waits for a lock"):
         holder.start()
-        with clock("migration that waits for a lock", 60):
+        with clock("migration that waits for a lock"):
             run = deploy(wanted)
         sql("select pg_terminate_backend(pid) from pg_stat_activity where query like 'begin; lock%'")
         holder.join()
     failed(run, "A table's lock was not to be had in 5 attempts", "Locks are held by", "site was not touched")
     serves(original)
-    assert changed(deploy(wanted)) >= 2
+    assert changed(deploy(wanted)) >= 1
     serves(wanted)
 
 
 def test_image_that_crashes(image: Image, original: str) -> None:
     wrong = image("crash", lines='CMD ["python", "-c", "raise SystemExit(\\"no such setting: FROBNICATE\\")"]\n')
-    with requests("image that crashes"), clock("image that crashes", 60):
+    with requests("image that crashes"), clock("image that crashes"):
         run = deploy(wrong)
     failed(run, "Its last words: no such setting: FROBNICATE", "was put back to", "whose pods went on serving")
     serves(original)
@@ -52,7 +52,7 @@ def test_image_that_crashes(image: Image, original: str) -> None:
 def test_image_that_never_gets_ready(original: str) -> None:
     """It lives and answers, but its readiness never passes."""
     never = json.dumps({"django_environment": {"POSTGRES_PORT": "5433", "DJANGO_NOTES_WRITABLE": "true"}})
-    with requests("image that never gets ready"), clock("image that never gets ready", 60):
+    with requests("image that never gets ready"), clock("image that never gets ready"):
         run = playbook("playbooks/deploy.yml", *NO_MIGRATIONS, "-e", never)
     failed(run, "runs, but is not ready", "Readiness probe failed", "was put back to")
     serves(original)
@@ -63,7 +63,7 @@ def test_image_that_never_gets_ready(original: str) -> None:
 def test_pod_that_finds_no_node(original: str) -> None:
     large = json.dumps({"django_resources": {"requests": {"cpu": "64"}, "limits": {"cpu": "64", "memory": "384Mi"}}})
     many = ["-e", "django_connections=8"]
-    with requests("no node has the cores"), clock("no node has the cores", 60):
+    with requests("no node has the cores"), clock("no node has the cores"):
         run = playbook("playbooks/deploy.yml", *NO_MIGRATIONS, "-e", large, *many)
     failed(run, "finds no node", "Insufficient cpu", "was put back to")
     serves(original)
@@ -75,7 +75,7 @@ def test_rollback_that_older_code_may_not_bear(image: Image, original: str) -> N
     strict = image("strict", 'migrations.AddField("note", "strict", models.IntegerField(default=0))')
     changed(deploy(strict))
     with requests("rollback that is refused, then forced"):
-        with clock("rollback that is refused", 60):
+        with clock("rollback that is refused"):
             run = playbook("playbooks/rollback.yml")
         failed(run, "Nothing was touched", "may not work with notes.0005_strict", "rollback_force=true")
         serves(strict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import sys
 import time
@@ -235,6 +236,56 @@ def test_old_code_passes_the_check_on_a_newer_schema(postgres, migrated):
 
 def test_check_needs_no_more_than_the_app_role(postgres, migrated):
     assert migrate(postgres.app_env(migrated), "--check").returncode == 0
+
+
+JUDGE = (servers.WEBAPP.parent / "roles/django/files/judge_migrations.py").read_text()
+OPERATIONS = {
+    "nullable": ('migrations.AddField("note", "a", models.IntegerField(null=True))', True),
+    "db_default": ('migrations.AddField("note", "b", models.IntegerField(db_default=0))', True),
+    "table": ('migrations.CreateModel("Other", [("id", models.BigAutoField(primary_key=True))])', True),
+    "words": ('migrations.AlterField("note", "text", models.CharField(max_length=200, verbose_name="x"))', True),
+    "index": ('migrations.AddIndex("note", models.Index(fields=["length"], name="x"))', True),
+    "apart": ('migrations.SeparateDatabaseAndState(state_operations=[migrations.RemoveField("note", "a")])', True),
+    "required": ('migrations.AddField("note", "c", models.IntegerField(default=0))', False),
+    "shorter": ('migrations.AlterField("note", "text", models.CharField(max_length=100))', False),
+    "removed": ('migrations.RemoveField("note", "length")', False),
+    "rule": ('migrations.AlterUniqueTogether("note", {("text", "created_at")})', False),
+    "sql": ('migrations.RunSQL("select 1")', False),
+    "vouched": ('migrations.RunSQL("select 1")]; safe_for_older_code = True; more = [', True),
+    "warned": ('migrations.AlterModelOptions("note", {})]; safe_for_older_code = False; more = [', False),
+}
+
+
+def test_what_older_code_bears(postgres, migrated, tmp_path):
+    """What playbooks/rollback.yml asks the images: which migrations one lacks, and what those do."""
+    copy = tmp_path / "webapp"
+    subprocess.run(["cp", "-r", "--", str(servers.WEBAPP), str(copy)], check=True)
+    before = "0004_created_at_index"
+    for number, (name, (operation, _)) in enumerate(OPERATIONS.items(), 5):
+        text = BROKEN.format(operation=operation).replace("0004_created_at_index", before)
+        before = f"{number:04}_{name}"
+        (copy / f"notes/migrations/{before}.py").write_text(
+            text.replace("import migrations", "import migrations, models")
+        )
+    names = [f"notes.{number:04}_{name}" for number, name in enumerate(OPERATIONS, 5)]
+
+    def ask(project, unknown):
+        script = f"UNKNOWN = {unknown!r}\n{JUDGE}"
+        command = [sys.executable, "manage.py", "shell", "-v0", "-c", script]
+        env = servers.clean_env(postgres.app_env(migrated))
+        done = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    assert ask(copy, None) == {"unknown": [], "pending": names}
+    postgres.sql(
+        "INSERT INTO django_migrations (app, name, applied) VALUES ('notes', '0005_nullable', now())", migrated
+    )
+    assert ask(servers.WEBAPP, None) == {"unknown": ["notes.0005_nullable"], "pending": []}
+    judged = ask(copy, [*names, "gone.0001_initial"])
+    unsafe = [name for name, (_, safe) in zip(names, OPERATIONS.values(), strict=True) if not safe]
+    assert judged["unsafe"] == [*unsafe, "gone.0001_initial"]
+    assert judged["lines"][0] == "  notes.0005_nullable: safe for older code"
 
 
 def test_models_and_migrations_agree(database):

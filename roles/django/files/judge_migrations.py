@@ -107,7 +107,7 @@ def judge_operation(operation: Operation, app: str, state: Any) -> list[str]:
 def in_database(field: Any) -> tuple:
     """What of a field the database sees."""
     _, path, arguments, keywords = field.deconstruct()
-    kept = {key: value for key, value in keywords.items() if key not in field.non_db_attrs}
+    kept = {key: value for key, value in keywords.items() if key not in getattr(field, "non_db_attrs", ())}
     return path, arguments, kept
 
 

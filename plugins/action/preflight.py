@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils import lease, releases, variables
+from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_postgres import check_postgres
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import job_ended
 
@@ -50,7 +51,9 @@ FACTS = {
     "site_pod_security_labels",
     "site_prepared_annotation",
     "site_field_manager",
+    "site_database",
     "secrets_checksums",
+    "secrets_files",
     "postgres_host",
     "django_site_url",
     "image_django",
@@ -66,6 +69,8 @@ RANGES = {
     "postgres_port": (1, 65535),
     "postgres_uid": (1, 2**31),
     "postgres_stop_seconds": (10, 3600),
+    "postgres_tls_days": (1, 3000),
+    "postgres_tls_renew_days": (0, 2999),
     "django_port": (1, 65535),
     "django_connections": (0, 10000),
     "django_node_port": (1, 65535),
@@ -92,6 +97,9 @@ RIGHTS = [
     ("list", "apps", "replicasets"),
     ("create", "batch", "jobs"),
     ("list", "", "pods"),
+    ("patch", "", "pods"),
+    ("delete", "", "pods"),
+    ("create", "", "pods/exec"),
     ("get", "", "pods/log"),
     ("list", "", "events"),
     ("create", "coordination.k8s.io", "leases"),
@@ -222,6 +230,10 @@ def check_cluster(kube: Kube, values: dict[str, Any], labels: dict[str, str]) ->
     secrets = read_secrets(kube, name, site) if namespace else {}
     facts["site_secrets"] = {secret: checksum(data) for secret, data in secrets.items()}
     findings += check_passwords(secrets, values)
+    if "postgres_settings" in values and not findings:
+        database_facts, database_findings = check_postgres(kube, values, secrets, namespace is not None)
+        facts |= database_facts
+        findings += database_findings
     jobs = kube.list("Job", name, {PART_OF: site}) if namespace else []
     facts["site_completed_jobs"] = [job["metadata"]["name"] for job in jobs if job_ended(job) == "Complete"]
     facts["site_completed_jobs"] += releases.migrated(kube, site, name) if namespace else []

@@ -8,6 +8,7 @@ from typing import Any
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 15
+EXEC_SECONDS = 60
 
 # Where the kinds live that the plugins read and the roles apply. Discovery would cost a request for each group.
 PATHS = {
@@ -147,6 +148,49 @@ class Kube:
         if fields:
             query["fieldSelector"] = fields
         return (self.request("GET", self.path(kind, namespace), query=query) or {}).get("items", [])
+
+    def apply(self, item: dict) -> dict:
+        """Apply one object as the playbooks do: server-side, and what somebody changed by hand is put back."""
+        path = self.path(item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"])
+        query = {"fieldManager": "kubernetes-django", "force": "true"}
+        return self.request("PATCH", path, item, query, "application/apply-patch+yaml")
+
+    def run_in_pod(
+        self, namespace: str, pod: str, container: str, command: list[str], stdin: str = ""
+    ) -> tuple[int, str, str]:
+        """Run a command in a pod, with a text on its standard input.
+
+        Returns:
+            exit code, standard output, standard error.
+
+        Raises:
+            KubeError: the command could not be run, or did not end within EXEC_SECONDS.
+        """
+        from kubernetes.client.rest import ApiException
+        from kubernetes.stream import ws_client
+
+        query = [("container", container), ("stdin", "true"), ("stdout", "true"), ("stderr", "true")]
+        query += [("command", word) for word in command]
+        path = f"{self.path('Pod', namespace, pod)}/exec"
+        _, url, headers, *_ = self._client.param_serialize(
+            "GET", path, query_params=query, auth_settings=["BearerToken"]
+        )
+        try:
+            stream = ws_client.websocket_call(
+                self._client.configuration, "GET", url, headers=headers, _preload_content=False
+            )
+        except ApiException as error:
+            raise KubeError(f"No command can be run in pod {pod}: {error.reason}") from error
+        try:
+            stream.write_stdin(stdin)
+            stream.close_channel(ws_client.STDIN_CHANNEL)
+            stream.run_forever(timeout=EXEC_SECONDS)
+            if stream.is_open():
+                raise KubeError(f"{command[0]} in pod {pod} did not end within {EXEC_SECONDS} s.")
+            output, errors = stream.read_stdout(timeout=0), stream.read_stderr(timeout=0)
+            return stream.returncode, output, errors
+        finally:
+            stream.close()
 
     def log(self, namespace: str, pod: str, container: str, lines: int, previous: bool = False) -> str:
         """The last lines of a container's log, or nothing where there is none (yet)."""

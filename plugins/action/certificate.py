@@ -1,0 +1,107 @@
+"""Makes the site's CA where it has none, and the database's certificate where it has none that is good for long.
+
+Arguments:
+    kubeconfig, context, namespace, labels: where, and the labels of what is made.
+    name: of the database. The Secret NAME-ca-key gets the CA with its key, and no pod mounts it; NAME-tls gets the
+        database's certificate and key.
+    ca_secret: the Secret that gets the CA's certificate, for clients.
+    service, names: name of the database's Service, and more DNS names that clients know it by.
+    days: how long a new certificate is good, in days.
+    renew_days: a certificate with no more than these days left is made anew.
+
+Returns:
+    made: what was made.
+    checksum: SHA-256 of the database's certificate.
+
+In a plugin, so that no private key passes through a variable of Ansible's.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any
+
+from ansible_collections.kubernetes_django.site.plugins.module_utils import certificates
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):
+    """Ansible's side of it: see the module's docstring."""
+
+    _requires_connection = False
+    _VALID_ARGS = frozenset(
+        (
+            "kubeconfig",
+            "context",
+            "namespace",
+            "labels",
+            "name",
+            "ca_secret",
+            "service",
+            "names",
+            "days",
+            "renew_days",
+        )
+    )
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        if self._task.check_mode:
+            return result | {"changed": True, "made": [], "checksum": ""}
+        try:
+            made, certificate = self._make(Kube(self._task.args["kubeconfig"], self._task.args["context"]))
+        except KubeError as error:
+            return result | {"failed": True, "msg": str(error)}
+        return result | {
+            "changed": bool(made),
+            "made": made,
+            "checksum": hashlib.sha256(certificate.encode()).hexdigest(),
+        }
+
+    def _make(self, kube: Kube) -> tuple[list[str], str]:
+        """What was made, and the database's certificate."""
+        args, made = self._task.args, []
+        ca_key_secret, ca_secret, server_secret = f"{args['name']}-ca-key", args["ca_secret"], f"{args['name']}-tls"
+        ca = self._read(kube, ca_key_secret)
+        if not certificates.ca_is_good(ca.get("tls.crt", ""), ca.get("tls.key", "")):
+            key = ca.get("tls.key") or certificates.make_key()
+            ca = {"tls.key": key, "tls.crt": certificates.make_ca(key, f"{args['namespace']} PostgreSQL CA")}
+            self._write(kube, ca_key_secret, ca)
+            made.append("the CA")
+        if self._read(kube, ca_secret) != {"ca.crt": ca["tls.crt"]}:
+            self._write(kube, ca_secret, {"ca.crt": ca["tls.crt"]})
+            made.append("the CA's certificate for clients")
+        names = certificates.server_names(args["service"], args["namespace"], args["names"])
+        server = self._read(kube, server_secret)
+        key, certificate = server.get("tls.key", ""), server.get("tls.crt", "")
+        if not certificates.server_is_good(certificate, key, ca["tls.crt"], names, int(args["renew_days"])):
+            key = certificates.make_key()
+            certificate = certificates.make_server_certificate(
+                key, ca["tls.crt"], ca["tls.key"], names, int(args["days"])
+            )
+            self._write(kube, server_secret, {"tls.key": key, "tls.crt": certificate})
+            made.append("the database's certificate")
+        return made, certificate
+
+    def _read(self, kube: Kube, name: str) -> dict[str, str]:
+        """The keys and values of a Secret; nothing where there is none."""
+        secret = kube.get("Secret", name, self._task.args["namespace"]) or {}
+        return {key: base64.b64decode(value).decode() for key, value in (secret.get("data") or {}).items()}
+
+    def _write(self, kube: Kube, name: str, values: dict[str, str]) -> None:
+        kube.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {
+                    "name": name,
+                    "namespace": self._task.args["namespace"],
+                    "labels": self._task.args["labels"],
+                },
+                "type": "Opaque",
+                "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
+            }
+        )

@@ -1,0 +1,17 @@
+"""Filters memory_settings and server_configuration: see plugins/module_utils/server_settings.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ansible_collections.kubernetes_django.site.plugins.module_utils.server_settings import (
+    configuration,
+    memory_settings,
+)
+
+
+class FilterModule:
+    """Ansible's side of it."""
+
+    def filters(self) -> dict[str, Callable]:
+        return {"memory_settings": memory_settings, "server_configuration": configuration}

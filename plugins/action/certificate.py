@@ -18,12 +18,12 @@ In a plugin, so that no private key passes through a variable of Ansible's.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils import certificates
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import read_secret, write_secret
 
 from ansible.plugins.action import ActionBase
 
@@ -64,44 +64,27 @@ class ActionModule(ActionBase):
     def _make(self, kube: Kube) -> tuple[list[str], str]:
         """What was made, and the database's certificate."""
         args, made = self._task.args, []
+        namespace = args["namespace"]
+
+        def write(name: str, values: dict[str, str], what: str) -> None:
+            write_secret(kube, namespace, name, args["labels"], values)
+            made.append(what)
+
         ca_key_secret, ca_secret, server_secret = f"{args['name']}-ca-key", args["ca_secret"], f"{args['name']}-tls"
-        ca = self._read(kube, ca_key_secret)
+        ca = read_secret(kube, namespace, ca_key_secret)
         if not certificates.ca_is_good(ca.get("tls.crt", ""), ca.get("tls.key", "")):
             key = ca.get("tls.key") or certificates.make_key()
             ca = {"tls.key": key, "tls.crt": certificates.make_ca(key, f"{args['namespace']} PostgreSQL CA")}
-            self._write(kube, ca_key_secret, ca)
-            made.append("the CA")
-        if self._read(kube, ca_secret) != {"ca.crt": ca["tls.crt"]}:
-            self._write(kube, ca_secret, {"ca.crt": ca["tls.crt"]})
-            made.append("the CA's certificate for clients")
-        names = certificates.server_names(args["service"], args["namespace"], args["names"])
-        server = self._read(kube, server_secret)
+            write(ca_key_secret, ca, "the CA")
+        if read_secret(kube, namespace, ca_secret) != {"ca.crt": ca["tls.crt"]}:
+            write(ca_secret, {"ca.crt": ca["tls.crt"]}, "the CA's certificate for clients")
+        names = certificates.server_names(args["service"], namespace, args["names"])
+        server = read_secret(kube, namespace, server_secret)
         key, certificate = server.get("tls.key", ""), server.get("tls.crt", "")
         if not certificates.server_is_good(certificate, key, ca["tls.crt"], names, int(args["renew_days"])):
             key = certificates.make_key()
             certificate = certificates.make_server_certificate(
                 key, ca["tls.crt"], ca["tls.key"], names, int(args["days"])
             )
-            self._write(kube, server_secret, {"tls.key": key, "tls.crt": certificate})
-            made.append("the database's certificate")
+            write(server_secret, {"tls.key": key, "tls.crt": certificate}, "the database's certificate")
         return made, certificate
-
-    def _read(self, kube: Kube, name: str) -> dict[str, str]:
-        """The keys and values of a Secret; nothing where there is none."""
-        secret = kube.get("Secret", name, self._task.args["namespace"]) or {}
-        return {key: base64.b64decode(value).decode() for key, value in (secret.get("data") or {}).items()}
-
-    def _write(self, kube: Kube, name: str, values: dict[str, str]) -> None:
-        kube.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {
-                    "name": name,
-                    "namespace": self._task.args["namespace"],
-                    "labels": self._task.args["labels"],
-                },
-                "type": "Opaque",
-                "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
-            }
-        )

@@ -12,16 +12,13 @@ one that encrypts.
 from __future__ import annotations
 
 import os
-import secrets
-import string
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.kubernetes_django.site.plugins.module_utils.vault_file import random_text, write_encrypted
+
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-
-# No characters that any shell, URL or YAML treats specially: people copy these by hand.
-ALPHABET = string.ascii_letters + string.digits
 
 
 class ActionModule(ActionBase):
@@ -36,22 +33,12 @@ class ActionModule(ActionBase):
         if path.exists() or self._task.check_mode:
             return result | {"changed": not path.exists()}
         lines = [f"# {line}" for line in self._task.args["header"].splitlines()]
-        lines += [
-            f"{name}: {''.join(secrets.choice(ALPHABET) for _ in range(length))}"
-            for name, length in self._task.args["values"].items()
-        ]
-        try:
-            encrypted = self._loader._vault.encrypt("---\n" + "\n".join(lines) + "\n")
-        except AnsibleError as error:
-            return result | {
-                "failed": True,
-                "msg": f"{path} cannot be encrypted: {error}. Name a password source in "
-                "ANSIBLE_VAULT_PASSWORD_FILE, or leave it to ansible.cfg.",
-            }
+        lines += [f"{name}: {random_text(length)}" for name, length in self._task.args["values"].items()]
         # Under another name first, linked where nothing is: no half of a vault, and no other run's vault is replaced.
-        new = path.with_name(f".{path.name}.{os.getpid()}")
-        new.write_bytes(encrypted)
-        new.chmod(0o600)
+        try:
+            new = write_encrypted(self._loader._vault, path, "---\n" + "\n".join(lines) + "\n")
+        except AnsibleError as error:
+            return result | {"failed": True, "msg": str(error)}
         try:
             os.link(new, path)
         except FileExistsError:

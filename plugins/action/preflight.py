@@ -15,7 +15,6 @@ Returns:
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import math
@@ -26,6 +25,7 @@ from typing import Any
 from ansible_collections.kubernetes_django.site.plugins.module_utils import lease, releases, variables
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_postgres import check_postgres
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import values_of
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import job_ended
 
 from ansible.plugins.action import ActionBase
@@ -52,6 +52,7 @@ FACTS = {
     "site_prepared_annotation",
     "site_field_manager",
     "site_database",
+    "site_rotation",
     "secrets_checksums",
     "secrets_files",
     "postgres_host",
@@ -89,12 +90,14 @@ RIGHTS = [
     ("get", "", "namespaces"),
     ("list", "", "secrets"),
     ("patch", "", "secrets"),
+    ("delete", "", "secrets"),
     ("patch", "", "services"),
     ("patch", "", "configmaps"),
     ("patch", "", "persistentvolumeclaims"),
     ("patch", "apps", "statefulsets"),
     ("patch", "apps", "deployments"),
     ("list", "apps", "replicasets"),
+    ("delete", "apps", "replicasets"),
     ("create", "batch", "jobs"),
     ("list", "", "pods"),
     ("patch", "", "pods"),
@@ -229,8 +232,7 @@ def check_cluster(kube: Kube, values: dict[str, Any], labels: dict[str, str]) ->
         findings += check_node_port(kube, values["django_node_port"], name, values["django_service"])
     secrets = read_secrets(kube, name, site) if namespace else {}
     facts["site_secrets"] = {secret: checksum(data) for secret, data in secrets.items()}
-    findings += check_passwords(secrets, values)
-    if "postgres_settings" in values and not findings:
+    if "postgres_settings" in values:
         database_facts, database_findings = check_postgres(kube, values, secrets, namespace is not None)
         facts |= database_facts
         findings += database_findings
@@ -248,33 +250,12 @@ def check_cluster(kube: Kube, values: dict[str, Any], labels: dict[str, str]) ->
 
 def read_secrets(kube: Kube, namespace: str, site: str) -> dict[str, dict[str, str]]:
     """Name of each Secret of the site -> its keys and values."""
-    return {
-        secret["metadata"]["name"]: {
-            key: base64.b64decode(value).decode() for key, value in (secret.get("data") or {}).items()
-        }
-        for secret in kube.list("Secret", namespace, {PART_OF: site})
-    }
+    return {secret["metadata"]["name"]: values_of(secret) for secret in kube.list("Secret", namespace, {PART_OF: site})}
 
 
 def checksum(data: dict[str, str]) -> str:
     """A Secret's checksum, as role secrets computes it."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
-def check_passwords(secrets: dict[str, dict[str, str]], values: dict[str, Any]) -> list[str]:
-    """The database's passwords must be those it was made with: a Secret that changes does not change a role."""
-    findings = []
-    for role in ("app", "owner", "admin"):
-        secret = values.get(f"secrets_postgres_{role}")
-        live = secrets.get(secret, {}).get("password")
-        if live is not None and live != values[f"secrets_postgres_{role}_password"]:
-            findings.append(
-                f"secrets_postgres_{role}_password: is not the password that the database was made with, and changing "
-                "it here would lock everyone out. Put the old one back (ansible-vault edit group_vars/all/vault.yml); "
-                f"it is in the Secret {secret}. If you changed it in the database with ALTER ROLE, delete that Secret "
-                "and deploy again."
-            )
-    return findings
 
 
 def check_version(version: dict[str, str]) -> list[str]:

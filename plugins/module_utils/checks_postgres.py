@@ -29,12 +29,53 @@ def check_postgres(
     database = Database(kube, namespace, f"{name}-0", values["postgres_database"], values["postgres_port"])
     facts = {
         "mark": ((pod or {}).get("metadata", {}).get("annotations") or {}).get(RECONCILED, ""),
-        "running": running,
-        "rotating": False,
+        "pod": database.pod,
+        "name": database.name,
+        "port": database.port,
         **check_certificate(secrets, values),
     }
-    findings = check_settings(kube, values, database if running else None)
-    return {"site_database": facts}, findings
+    rotation, findings = check_passwords(values, secrets, database if running else None)
+    findings += check_settings(kube, values, database if running else None)
+    return {"site_database": facts, "site_rotation": rotation}, findings
+
+
+def check_passwords(
+    values: dict[str, Any], secrets: Secrets, database: Database | None
+) -> tuple[dict[str, bool], list[str]]:
+    """What is to be rotated: the values of the vault that are not those of the Secrets.
+
+    A password is changed only where the database accepts the one of the Secret, or has the vault's already: a run was
+    stopped on its way.
+
+    Returns:
+        for each of the passwords, and `secret_key`, whether it changes; `under_way`, whether a rotation has begun; and
+        findings.
+    """
+    rotation = {"under_way": values["secrets_rotation"] in secrets}
+    findings = []
+    for role in ("app", "owner", "admin"):
+        variable = f"secrets_postgres_{role}_password"
+        wanted, secret = values[variable], values[f"secrets_postgres_{role}"]
+        user = values.get(f"secrets_postgres_{role}_user", "postgres")
+        live = secrets.get(secret, {}).get("password")
+        rotation[role] = live not in (None, wanted)
+        if live == wanted or rotation["under_way"] or values["postgres_adopt_passwords"]:
+            continue
+        if database is None and live is not None:
+            findings.append(
+                f"{variable}: is not the one in the Secret {secret}, and the database, in which it has to change as "
+                "well, does not run. Deploy with the old value first."
+            )
+        elif database is not None and not any(database.accepts(user, each) for each in (live, wanted) if each):
+            findings.append(
+                f"{variable}: the database accepts neither this one for {user} nor that of the Secret {secret}"
+                f"{' (which is not there)' if live is None else ''}. Put the one it has into the vault (ansible-vault "
+                "edit group_vars/all/vault.yml), or, if the data is this site's, give it the vault's passwords: deploy "
+                "once with -e postgres_adopt_passwords=true."
+            )
+    key = secrets.get(values["secrets_django"], {}).get("secret-key")
+    rotation["secret_key"] = key not in (None, values["secrets_django_secret_key"])
+    return rotation, findings
 
 
 def check_certificate(secrets: Secrets, values: dict[str, Any]) -> dict[str, Any]:

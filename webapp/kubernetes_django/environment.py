@@ -39,20 +39,25 @@ class Environment:
         return default
 
     def secret(self, name: str, default: str | None = None, *, purpose: str = "a value") -> str:
-        """The value of `name`, or the content of the file that `NAME_FILE` names."""
+        """The value of `name`, or the content of the file that `NAME_FILE` names.
+
+        With a `default` neither the file nor something in it has to be there.
+        """
         file_name = f"{name}_FILE"
         path = self.variables.get(file_name, "")
         if path and self.variables.get(name):
             self.problem(f"{name} and {file_name} are both set: keep one of them.")
             return ""
         if path:
+            if default is not None and not Path(path).exists():
+                return default
             try:
                 value = Path(path).read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
                 self.problem(f"{file_name} names a file that cannot be read ({reason}): mount the secret there.")
                 return ""
-            if not value:
+            if not value and default is None:
                 self.problem(f"{file_name} names an empty file: put {purpose} into it.")
             return self._clean(file_name, value)
         value = self.variables.get(name, "")

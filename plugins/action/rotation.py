@@ -1,0 +1,238 @@
+"""Lets the site log in by a stand-in while its password is changed, so that no login fails.
+
+Arguments:
+    kubeconfig, context, namespace, labels: where, and the labels of what is made.
+    state: `begin` before the Secrets change, `end` when every workload has the new ones.
+    pod, port, database: of the server.
+    user: the app's role.
+    secret: the Secret with its login.
+    stand_in: the Secret with the stand-in's login. While it is there, a rotation is under way.
+    app: whether the app's password changes. The stand-in is a member of the app's role and acts as it.
+    new_key: the new SECRET_KEY, where it changes, else empty.
+    settings_secret, fallbacks_secret: the Secret with the current one, and that for the keys accepted beside it.
+    timeout: seconds that a rollout may take.
+
+Each step can be done again: a run that was stopped at any moment is finished by the next one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Any
+
+from ansible_collections.kubernetes_django.site.plugins.module_utils.database import Database
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import read_secret, write_secret
+from ansible_collections.kubernetes_django.site.plugins.module_utils.vault_file import random_text
+from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import explain, look_at
+
+from ansible.plugins.action import ActionBase
+
+PART_OF = "app.kubernetes.io/part-of"
+KEYS = "secret-key-fallbacks"
+KEPT_KEYS = 4
+LOOK_SECONDS = 0.3
+
+
+class ActionModule(ActionBase):
+    """Ansible's side of it: see the module's docstring."""
+
+    _requires_connection = False
+    _VALID_ARGS = frozenset(
+        (
+            "kubeconfig",
+            "context",
+            "namespace",
+            "labels",
+            "state",
+            "pod",
+            "port",
+            "database",
+            "user",
+            "secret",
+            "stand_in",
+            "app",
+            "fallbacks_secret",
+            "settings_secret",
+            "new_key",
+            "timeout",
+        )
+    )
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        args = self._task.args
+        if self._task.check_mode:
+            return result | {"changed": True}
+        try:
+            self._kube = Kube(args["kubeconfig"], args["context"])
+            self._end = time.monotonic() + float(args["timeout"])
+            database = Database(self._kube, args["namespace"], args["pod"], args["database"], int(args["port"]))
+            if args["state"] == "begin":
+                self._begin(database)
+            else:
+                self._finish(database)
+        except KubeError as error:
+            return result | {"failed": True, "msg": str(error)}
+        return result | {"changed": True}
+
+    def _begin(self, database: Database) -> None:
+        args = self._task.args
+        # The password of a stand-in that is there may be in use.
+        password = read_secret(self._kube, args["namespace"], args["stand_in"]).get("password") or random_text(40)
+        stand_in = stand_in_of(args["user"])
+        write_secret(
+            self._kube, args["namespace"], args["stand_in"], args["labels"], {"user": stand_in, "password": password}
+        )
+        annotations = {}
+        if args["app"]:
+            database.sql(make_stand_in(stand_in, args["user"], password))
+        if args["new_key"]:
+            keys = [
+                args["new_key"],
+                read_secret(self._kube, args["namespace"], args["settings_secret"]).get("secret-key", ""),
+            ]
+            keys += read_secret(self._kube, args["namespace"], args["fallbacks_secret"]).get(KEYS, "").split(",")
+            keys = [key for key in dict.fromkeys(keys) if key][:KEPT_KEYS]
+            write_secret(
+                self._kube, args["namespace"], args["fallbacks_secret"], args["labels"], {KEYS: ",".join(keys)}
+            )
+            annotations["kubernetes-django/fallbacks"] = hashlib.sha256(",".join(keys).encode()).hexdigest()
+        if not args["app"] and not args["new_key"]:
+            return
+        for name in [self._move(item, stand_in, annotations) for item in self._deployments()]:
+            self._wait_for(name)
+        if args["app"]:
+            self._wait_until_gone(args["secret"])
+
+    def _finish(self, database: Database) -> None:
+        args = self._task.args
+        self._wait_until_gone(args["stand_in"])
+        database.sql(f"DROP ROLE IF EXISTS {quoted_name(stand_in_of(args['user']))};")
+        # Nobody can go back to a revision that needs what is gone now.
+        for each in self._kube.list("ReplicaSet", args["namespace"], self._selector()):
+            if mounts(each["spec"]["template"]["spec"], args["stand_in"]):
+                self._kube.request("DELETE", self._kube.path("ReplicaSet", args["namespace"], each["metadata"]["name"]))
+        self._kube.request("DELETE", self._kube.path("Secret", args["namespace"], args["stand_in"]))
+
+    def _selector(self) -> dict[str, str]:
+        return {PART_OF: self._task.args["labels"][PART_OF]}
+
+    def _deployments(self) -> list[dict]:
+        """The site's Deployments that log in as the app, or use Django's secrets."""
+        wanted = [self._task.args[name] for name in ("secret", "settings_secret", "stand_in")]
+        items = self._kube.list("Deployment", self._task.args["namespace"], self._selector())
+        return [item for item in items if any(mounts(item["spec"]["template"]["spec"], name) for name in wanted)]
+
+    def _move(self, item: dict, stand_in: str, annotations: dict[str, str]) -> str:
+        """Let a Deployment use the stand-in; return its name."""
+        args, spec = self._task.args, {}
+        if args["app"]:
+            spec = use_stand_in(
+                item["spec"]["template"]["spec"], args["secret"], args["stand_in"], args["user"], stand_in
+            )
+        patch = {"spec": {"template": {"metadata": {"annotations": annotations}, "spec": spec}}}
+        path = self._kube.path("Deployment", args["namespace"], item["metadata"]["name"])
+        self._kube.request("PATCH", path, patch, content_type="application/strategic-merge-patch+json")
+        return item["metadata"]["name"]
+
+    def _wait_for(self, name: str) -> None:
+        """Wait until every pod of a Deployment is a new one.
+
+        Raises:
+            KubeError: they do not start, or time was up.
+        """
+        namespace = self._task.args["namespace"]
+        while True:
+            state = look_at(self._kube, "Deployment", name, namespace)
+            if state.ready:
+                return
+            if state.failed or time.monotonic() > self._end:
+                item = self._kube.get("Deployment", name, namespace) | {"kind": "Deployment"}
+                raise KubeError(
+                    f"{explain(self._kube, item, state.pods, 30)}\nDeployment {name} did not take the stand-in's "
+                    f"login: {state.failed or state.waiting}. No password was changed. Mend it and deploy again, or do "
+                    "without: -e secrets_stand_in=false. Logins may then fail for some seconds."
+                )
+            time.sleep(LOOK_SECONDS)
+
+    def _wait_until_gone(self, secret: str) -> None:
+        """Wait until no pod of a Deployment has this Secret any more, those on their way out included."""
+        while True:
+            pods = self._kube.list("Pod", self._task.args["namespace"], self._selector())
+            left = [
+                pod["metadata"]["name"]
+                for pod in pods
+                if pod["status"].get("phase") in ("Pending", "Running")
+                and any(owner["kind"] == "ReplicaSet" for owner in pod["metadata"].get("ownerReferences") or [])
+                and mounts(pod["spec"], secret)
+            ]
+            if not left:
+                return
+            if time.monotonic() > self._end:
+                raise KubeError(f"{', '.join(left)}: still there after {self._task.args['timeout']} s. Deploy again.")
+            time.sleep(LOOK_SECONDS)
+
+
+def stand_in_of(user: str) -> str:
+    """The name of a role's stand-in; PostgreSQL cuts names at 63 bytes."""
+    return f"{user[:50]}_stand_in"
+
+
+def make_stand_in(stand_in: str, user: str, password: str) -> str:
+    """SQL for a role that logs in with a password of its own and acts as `user` from then on."""
+    name, member_of = quoted_name(stand_in), quoted_name(user)
+    return f"""
+        SET log_statement = 'none';
+        SET log_min_error_statement = 'panic';
+        SET log_min_duration_statement = -1;
+        SELECT to_regrole({quoted_text(name)}) IS NULL AS is_new \\gset
+        \\if :is_new
+        CREATE ROLE {name};
+        \\endif
+        ALTER ROLE {name} LOGIN INHERIT PASSWORD {quoted_text(password)};
+        GRANT {member_of} TO {name};
+        ALTER ROLE {name} SET role TO {member_of};
+    """
+
+
+def quoted_name(name: str) -> str:
+    """A name as SQL quotes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quoted_text(text: str) -> str:
+    """A text as SQL quotes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def mounts(pod_spec: dict, secret: str) -> bool:
+    """Whether a pod mounts a Secret."""
+    return any((volume.get("secret") or {}).get("secretName") == secret for volume in pod_spec.get("volumes") or [])
+
+
+def use_stand_in(pod_spec: dict, secret: str, stand_in_secret: str, user: str, stand_in: str) -> dict:
+    """A strategic merge patch of a pod: the stand-in's Secret instead of the app's, and its name in the environment."""
+    return {
+        "volumes": [
+            {"name": volume["name"], "secret": {"secretName": stand_in_secret}}
+            for volume in pod_spec.get("volumes") or []
+            if (volume.get("secret") or {}).get("secretName") == secret
+        ],
+        **{
+            kind: [
+                {
+                    "name": container["name"],
+                    "env": [
+                        {"name": variable["name"], "value": stand_in}
+                        for variable in container.get("env") or []
+                        if variable.get("value") == user
+                    ],
+                }
+                for container in pod_spec.get(kind) or []
+            ]
+            for kind in ("containers", "initContainers")
+            if pod_spec.get(kind)
+        },
+    }

@@ -1,0 +1,30 @@
+"""Secrets of the cluster, for plugins whose values go through no variable of Ansible's."""
+
+from __future__ import annotations
+
+import base64
+
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
+
+
+def values_of(secret: dict | None) -> dict[str, str]:
+    """The keys and values of a Secret; nothing where there is none."""
+    return {key: base64.b64decode(value).decode() for key, value in ((secret or {}).get("data") or {}).items()}
+
+
+def read_secret(kube: Kube, namespace: str, name: str) -> dict[str, str]:
+    """The keys and values of a Secret; nothing where there is none."""
+    return values_of(kube.get("Secret", name, namespace))
+
+
+def write_secret(kube: Kube, namespace: str, name: str, labels: dict[str, str], values: dict[str, str]) -> None:
+    """Make a Secret, or give it these values. `data`, so that nothing of it is copied into an annotation."""
+    kube.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "type": "Opaque",
+            "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
+        }
+    )

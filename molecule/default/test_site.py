@@ -162,10 +162,6 @@ def test_what_was_changed_by_hand_is_put_back() -> None:
             ["-e", "site_namespace=molecule-2", "-e", "django_node_port=30802", "-e", "storage_volume=molecule-2-pv"],
             "storage_path: /data/molecule-pv is already the directory of the volume molecule-pv",
         ),
-        (
-            ["-e", "secrets_postgres_app_password=another"],
-            "secrets_postgres_app_password: is not the password that the database was made with",
-        ),
         (["-e", "storage_size=5Gi"], "storage_size: the claim postgres-pvc has 2Gi and cannot become 5Gi"),
         (["-e", "storage_path=/data/elsewhere"], "storage_path: the volume molecule-pv is at /data/molecule-pv"),
     ],

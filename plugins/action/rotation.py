@@ -3,7 +3,7 @@
 Arguments:
     kubeconfig, context, namespace, labels: where, and the labels of what is made.
     state: `begin` before the Secrets change, `end` when every workload has the new ones.
-    pod, port, database: of the server.
+    pod, port, database: of the server; an empty pod where it runs elsewhere.
     user: the app's role.
     secret: the Secret with its login.
     stand_in: the Secret with the stand-in's login. While it is there, a rotation is under way.
@@ -109,7 +109,8 @@ class ActionModule(ActionBase):
     def _finish(self, database: Database) -> None:
         args = self._task.args
         self._wait_until_gone(args["stand_in"])
-        database.sql(f"DROP ROLE IF EXISTS {quoted_name(stand_in_of(args['user']))};")
+        if database.pod:
+            database.sql(f"DROP ROLE IF EXISTS {quoted_name(stand_in_of(args['user']))};")
         # Nobody can go back to a revision that needs what is gone now.
         for each in self._kube.list("ReplicaSet", args["namespace"], self._selector()):
             if mounts(each["spec"]["template"]["spec"], args["stand_in"]):

@@ -24,11 +24,15 @@ def check_postgres(
         exists: whether the namespace is there.
     """
     namespace, name = values["site_namespace"], values["postgres_name"]
+    if values["postgres_backend"] == "external":
+        return check_external(kube, values, secrets, exists)
     pod = kube.get("Pod", f"{name}-0", namespace) if exists else None
     running = is_running(pod)
     database = Database(kube, namespace, f"{name}-0", values["postgres_database"], values["postgres_port"])
     facts = {
         "mark": ((pod or {}).get("metadata", {}).get("annotations") or {}).get(RECONCILED, ""),
+        "is_new": not exists
+        or (not running and kube.get("PersistentVolumeClaim", values["postgres_claim"], namespace) is None),
         "pod": database.pod,
         "name": database.name,
         "port": database.port,
@@ -76,6 +80,49 @@ def check_passwords(
     key = secrets.get(values["secrets_django"], {}).get("secret-key")
     rotation["secret_key"] = key not in (None, values["secrets_django_secret_key"])
     return rotation, findings
+
+
+def check_external(
+    kube: Kube, values: dict[str, Any], secrets: Secrets, exists: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """The same for a database that runs elsewhere. Its passwords change there first; a Job tries them."""
+    findings = []
+    host, mode = values["postgres_external_host"], values["postgres_external_sslmode"]
+    if not host:
+        findings.append(
+            "postgres_external_host: is empty. Name the host of the database, or set postgres_backend to internal."
+        )
+    if mode.startswith("verify-") and "BEGIN CERTIFICATE" not in values["postgres_external_ca"]:
+        findings.append(
+            f"postgres_external_ca: {mode} needs the certificate of the CA, PEM. Set it, for one with "
+            "lookup('ansible.builtin.file', …), or choose another postgres_external_sslmode."
+        )
+    if values["postgres_external_service"] and (
+        mode == "verify-full" or not any(map(str.isalpha, host)) or ":" in host
+    ):
+        findings.append(
+            f"postgres_external_service: a Service cannot stand for {host or 'no host'} with {mode}: it takes a name, "
+            "not an address, and verify-full checks the name. Use verify-ca, or leave the Service out."
+        )
+    if exists and kube.get("StatefulSet", values["postgres_name"], values["site_namespace"]):
+        findings.append(
+            f"postgres_backend: this site has a PostgreSQL of its own (StatefulSet {values['postgres_name']}), whose "
+            "data would not move. Back it up, restore it there, take it away with playbooks/reset.yml, then deploy."
+        )
+    key = secrets.get(values["secrets_django"], {}).get("secret-key")
+    rotation = {
+        "under_way": values["secrets_rotation"] in secrets,
+        **dict.fromkeys(("app", "owner", "admin"), False),
+        "secret_key": key not in (None, values["secrets_django_secret_key"]),
+    }
+    facts = {
+        "mark": "",
+        "is_new": False,
+        "pod": "",
+        "name": values["postgres_database"],
+        "port": values["postgres_port"],
+    }
+    return {"site_database": facts, "site_rotation": rotation}, findings
 
 
 def check_certificate(secrets: Secrets, values: dict[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,17 @@ def test_old_secret_keys():
     assert settings()["SECRET_KEY_FALLBACKS"] == []
 
 
+def test_old_secret_keys_from_a_file_that_need_not_be_there(tmp_path):
+    path = tmp_path / "fallbacks"
+    for text in (None, "", "one,two"):
+        if text is not None:
+            path.write_text(text)
+        found = settings(DJANGO_SECRET_KEY_FALLBACKS_FILE=str(path))["SECRET_KEY_FALLBACKS"]
+        assert found == (text.split(",") if text else [])
+    path.write_text("one,two\n")
+    assert "white space" in refusal(DJANGO_SECRET_KEY_FALLBACKS_FILE=str(path))
+
+
 def test_secret_from_file(tmp_path):
     path = tmp_path / "password"
     path.write_text(servers.PASSWORD)

@@ -1,0 +1,54 @@
+"""Asks the database in the cluster how it is.
+
+Arguments:
+    kubeconfig, context, namespace: where.
+    pod, port, database: of the server.
+    certificate_secret: the Secret with its certificate, or empty.
+
+Returns:
+    lines: what there is to tell, a line each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.kubernetes_django.site.plugins.module_utils import certificates
+from ansible_collections.kubernetes_django.site.plugins.module_utils.database import Database
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import read_secret
+
+from ansible.plugins.action import ActionBase
+
+# A line for each; what is done on the server's own behalf is no client.
+QUESTIONS = """
+SELECT 'PostgreSQL ' || current_setting('server_version') || ', up since '
+  || to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') || ' UTC';
+SELECT 'size ' || pg_size_pretty(pg_database_size(current_database()));
+SELECT count(*) || ' of ' || current_setting('max_connections')::int
+  - current_setting('superuser_reserved_connections')::int || ' connections used'
+  FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid();
+SELECT 'longest transaction ' || COALESCE(round(extract(epoch FROM max(now() - xact_start))) || ' s', 'none')
+  FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid();
+"""
+
+
+class ActionModule(ActionBase):
+    """Ansible's side of it: see the module's docstring."""
+
+    _requires_connection = False
+    _VALID_ARGS = frozenset(("kubeconfig", "context", "namespace", "pod", "port", "database", "certificate_secret"))
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        args = self._task.args
+        try:
+            kube = Kube(args["kubeconfig"], args["context"])
+            database = Database(kube, args["namespace"], args["pod"], args["database"], int(args["port"]))
+            lines = database.sql(QUESTIONS).splitlines()
+            if args["certificate_secret"]:
+                certificate = read_secret(kube, args["namespace"], args["certificate_secret"]).get("tls.crt", "")
+                lines.append(f"certificate good for {certificates.days_left(certificate):.0f} days")
+        except (KubeError, ValueError) as error:
+            lines = [f"does not answer: {error}"]
+        return result | {"changed": False, "lines": lines}

@@ -94,3 +94,17 @@ def test_no_secret_in_an_environment(rendered: dict[str, list[dict]]) -> None:
             for variable in container["env"]:
                 assert "secretKeyRef" not in variable.get("valueFrom", {}), name
                 assert not re.search(r"(PASSWORD|KEY)$", variable["name"]), f"{name}: {variable['name']}"
+
+
+def test_server_admits_tls_only_unless_told_otherwise(rendered: dict[str, list[dict]]) -> None:
+    """By pg_hba.conf and by its settings, which are quoted as PostgreSQL's configuration file wants it."""
+    config = rendered["postgres-config.configmap.yaml"][0]["data"]
+    if "ssl = 'on'" in config["postgresql.conf"]:
+        assert "hostnossl all all all reject" in config["pg_hba.conf"]
+        assert "shared_buffers = '128MB'" in config["postgresql.conf"]
+    else:
+        assert "hostssl" not in config["pg_hba.conf"]
+        assert "shared_buffers = '512MB'" in config["postgresql.conf"]
+        assert """search_path = '"$user", public'""" in config["postgresql.conf"]
+        assert "fsync = 'on'" in config["postgresql.conf"]
+    assert "trust" not in config["pg_hba.conf"]

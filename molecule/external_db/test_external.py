@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from scenario import ROOT, ask, changed, items, pods_as_they_are, secret_values
+from scenario import ROOT, ask, items, pods_as_they_are, secret_values
 from scenario import playbook as run_playbook
 
 VARIABLES = "molecule/external_db/vars/external.yml"
@@ -81,7 +81,7 @@ def test_ca_that_did_not_sign_it_is_named(tmp_path: Path) -> None:
 def test_what_is_missing_is_named_with_its_cure() -> None:
     seen = refused("-e", '{"postgres_extensions": ["pg_trgm"]}')
     assert "lacks pg_trgm. As its administrator run there: CREATE EXTENSION" in seen
-    sql("revoke usage on schema public from kube_boss")
+    sql("revoke usage on schema public from public, kube_boss")
     try:
         seen = refused("-e", '{"postgres_extensions": ["plpgsql"]}')
     finally:

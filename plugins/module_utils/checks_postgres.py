@@ -39,6 +39,11 @@ def check_postgres(
         **check_certificate(secrets, values),
     }
     rotation, findings = check_passwords(values, secrets, database if running else None)
+    if values["postgres_tls_renew_days"] >= values["postgres_tls_days"]:
+        findings.append(
+            f"postgres_tls_renew_days: {values['postgres_tls_renew_days']} must be less than postgres_tls_days "
+            f"({values['postgres_tls_days']}), or every deploy makes a new certificate."
+        )
     findings += check_settings(kube, values, database if running else None)
     return {"site_database": facts, "site_rotation": rotation}, findings
 

@@ -1,0 +1,1 @@
+../../roles/postgres/files/external.sh

@@ -19,10 +19,10 @@ destroy: .venv/.installed ## Take minikube and all that was installed for it awa
 	@ansible-playbook playbooks/destroy.yml
 
 test: ## Run the tests, the short form of every promise
-	@scripts/test lint unit webapp molecule release
+	@scripts/test lint unit webapp molecule release backup_restore
 
 test-all: ## Run the long tests as well
-	@scripts/test lint unit webapp webapp_long molecule release release_long
+	@scripts/test lint unit webapp webapp_long molecule release release_long backup_restore backup_restore_long
 
 lint: ## Look at the text of everything
 	@scripts/test lint

@@ -63,11 +63,12 @@ def test_values_arrive_as_they_were(rendered: dict[str, list[dict]], request: py
 
 def pod_specs(rendered: dict[str, list[dict]]) -> dict[str, dict]:
     """Template -> pod spec, of those that run in the site's namespace."""
+    specs = {name: item.get("spec", {}) for name, items in rendered.items() for item in items}
+    specs = {name: spec.get("jobTemplate", {}).get("spec", spec) for name, spec in specs.items()}
     return {
-        name: item["spec"]["template"]["spec"]
-        for name, items in rendered.items()
-        for item in items
-        if "template" in item.get("spec", {}) and not name.startswith("directory.")
+        name: spec["template"]["spec"]
+        for name, spec in specs.items()
+        if "template" in spec and not name.startswith("directory.")
     }
 
 

@@ -144,6 +144,10 @@ prepare_data() {
         fail "$PGDATA is neither empty nor PostgreSQL's: it is left alone"
     fi
 
+    # Between two renames of a restore the data is under another name: an empty directory is no new site then.
+    [[ ! -e $PGDATA.replaced && ! -e $PGDATA.restoring ]] || fail "$PGDATA is empty and $PGDATA.replaced or" \
+        ".restoring is there: a restore was interrupted. Run it again"
+
     [[ $POSTGRES_PASSWORD != *$'\n'* ]] || fail "POSTGRES_PASSWORD has more than one line"
     if [[ -z $POSTGRES_PASSWORD && $POSTGRES_HOST_AUTH_METHOD != trust ]]; then
         fail "set POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE: a database without a password is made only with" \

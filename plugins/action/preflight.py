@@ -6,6 +6,7 @@ Arguments:
     roles_path: the folder they are in.
     namespace_labels: the labels that the namespace is to have.
     prepared_annotation: the annotation of a volume whose directory was prepared.
+    backups: whether this run works with backups: then their volume is looked at.
     only_variables: look at the variables and leave the cluster alone, which may not be there yet.
 
 Returns:
@@ -22,8 +23,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils import lease, releases, variables
+from ansible_collections.kubernetes_django.site.plugins.module_utils import checks_backups, lease, releases, variables
+from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_backups import check_backups
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_postgres import check_postgres
+from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import PART_OF, check_volume
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import values_of
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import job_ended
@@ -40,10 +43,10 @@ FACTS = {
     "site_node_is_here",
     "site_completed_jobs",
     "site_failed_jobs",
-    "site_volume_prepared",
-    "site_volume_released",
-    "site_volume_current",
-    "site_volume_namespace_left",
+    "storage_volume_prepared",
+    "storage_volume_released",
+    "storage_volume_current",
+    "storage_volume_namespace_left",
     "site_secrets",
     "site_labels",
     "site_pod_security_context",
@@ -56,10 +59,11 @@ FACTS = {
     "secrets_checksums",
     "secrets_files",
     "postgres_host",
+    "postgres_status",
     "django_site_url",
     "image_django",
     "image_postgres",
-}
+} | checks_backups.FACTS
 # The native sleep of preStop is on by default from here on.
 OLDEST_KUBERNETES = (1, 30)
 # Smallest and largest values that make sense; argument specs know no ranges.
@@ -72,6 +76,11 @@ RANGES = {
     "postgres_stop_seconds": (10, 3600),
     "postgres_tls_days": (1, 3000),
     "postgres_tls_renew_days": (0, 2999),
+    "postgres_backup_keep": (1, 10000),
+    "postgres_backup_keep_days": (0, 36500),
+    "postgres_backup_deadline": (60, 604800),
+    "postgres_archive_seconds": (10, 3600),
+    "postgres_archive_days": (1, 36500),
     "django_port": (1, 65535),
     "django_connections": (0, 10000),
     "django_node_port": (1, 65535),
@@ -85,7 +94,6 @@ RANGES = {
     "django_history": (1, 100),
     "django_uid": (1, 2**31),
 }
-PART_OF = "app.kubernetes.io/part-of"
 RIGHTS = [
     ("get", "", "namespaces"),
     ("list", "", "secrets"),
@@ -114,7 +122,16 @@ class ActionModule(ActionBase):
 
     _requires_connection = False
     _VALID_ARGS = frozenset(
-        ("kubeconfig", "context", "roles", "roles_path", "namespace_labels", "prepared_annotation", "only_variables")
+        (
+            "kubeconfig",
+            "context",
+            "roles",
+            "roles_path",
+            "namespace_labels",
+            "prepared_annotation",
+            "backups",
+            "only_variables",
+        )
     )
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -127,7 +144,7 @@ class ActionModule(ActionBase):
             try:
                 kube = Kube(args["kubeconfig"], args["context"])
                 values["site_prepared_annotation"] = args["prepared_annotation"]
-                facts, findings = check_cluster(kube, values, args["namespace_labels"])
+                facts, findings = check_cluster(kube, values, args["namespace_labels"], bool(args.get("backups")))
                 if not findings and facts["site_exists"] and not self._task.check_mode:
                     refused = lease.acquire(kube, values["site_namespace"], os.getppid())
                     findings = [refused] if refused else []
@@ -169,6 +186,8 @@ class ActionModule(ActionBase):
         ]
         if not findings and "django_replicas" in values and "postgres_settings" in values:
             findings += check_connections(values)
+        if not findings:
+            findings += checks_backups.check_schedules(values)
         return values, findings
 
 
@@ -190,13 +209,16 @@ def check_connections(values: dict[str, Any]) -> list[str]:
     ]
 
 
-def check_cluster(kube: Kube, values: dict[str, Any], labels: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
+def check_cluster(
+    kube: Kube, values: dict[str, Any], labels: dict[str, str], backups: bool
+) -> tuple[dict[str, Any], list[str]]:
     """What the roles need to know of the cluster, and what stands in their way.
 
     Args:
         kube: the connection.
         values: the options of all roles.
         labels: the labels that the namespace is to have.
+        backups: whether this run works with backups.
 
     Raises:
         KubeError: no answer, or no right to look.
@@ -225,9 +247,13 @@ def check_cluster(kube: Kube, values: dict[str, Any], labels: dict[str, str]) ->
         # Before the first release nobody can be hurt by the order in which things start.
         facts["site_serving"] = bool(namespace and kube.get("Deployment", values["django_name"], name))
     if "storage_kind" in values:
-        volume_facts, volume_findings = check_volume(kube, values, namespace is not None)
-        facts |= volume_facts
+        volume_facts, volume_findings = check_volume(kube, values, "storage", namespace is not None)
+        facts |= {f"storage_volume_{name}": value for name, value in volume_facts.items()}
         findings += volume_findings
+    if "postgres_backup_kind" in values:
+        backup_facts, backup_findings = check_backups(kube, values, namespace is not None, wanted=backups)
+        facts |= backup_facts
+        findings += backup_findings
     if "django_node_port" in values:
         findings += check_node_port(kube, values["django_node_port"], name, values["django_service"])
     secrets = read_secrets(kube, name, site) if namespace else {}
@@ -320,105 +346,6 @@ def is_allowed(kube: Kube, namespace: str, verb: str, group: str, resource: str)
     }
     answer = kube.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review)
     return answer["status"]["allowed"]
-
-
-def check_class(kube: Kube, name: str) -> list[str]:
-    """A claim for a StorageClass that is not there would be pending for ever."""
-    try:
-        classes = kube.list("StorageClass")
-    except KubeError as error:
-        if error.status == 403:
-            return []
-        raise
-    names = [each["metadata"]["name"] for each in classes]
-    default = "storageclass.kubernetes.io/is-default-class"
-    if name and name not in names:
-        return [
-            f"storage_class: the cluster has no StorageClass {name}, only {', '.join(names) or 'none'}. "
-            "Name one of these, or choose another storage_kind."
-        ]
-    if not name and not any((each["metadata"].get("annotations") or {}).get(default) == "true" for each in classes):
-        return [
-            f"storage_class: the cluster has no default StorageClass. Name one ({', '.join(names) or 'it has none'}), "
-            "or choose another storage_kind."
-        ]
-    return []
-
-
-def check_volume(kube: Kube, values: dict[str, Any], exists: bool) -> tuple[dict[str, Any], list[str]]:
-    """The volume and the claim must be this site's, or nobody's, and able to become what is asked for."""
-    kind, site, namespace = values["storage_kind"], values["site_name"], values["site_namespace"]
-    name, claim_name, path = values["storage_volume"], values["storage_claim"], values["storage_path"]
-    facts = {
-        "site_volume_prepared": False,
-        "site_volume_released": False,
-        "site_volume_current": False,
-        "site_volume_namespace_left": False,
-    }
-    findings = []
-    claim = kube.get("PersistentVolumeClaim", claim_name, namespace) if exists else None
-    if kind == "claim" and claim is None:
-        findings.append(
-            f"storage_claim: there is no claim {claim_name} in namespace {namespace}. Make it, or choose "
-            "another storage_kind."
-        )
-    if kind == "class" and claim is None:
-        findings += check_class(kube, values["storage_class"])
-    if claim is not None and kind != "claim":
-        old, new = claim["spec"]["resources"]["requests"]["storage"], values["storage_size"]
-        if kind == "hostpath" and old != new:
-            findings.append(
-                f"storage_size: the claim {claim_name} has {old} and cannot become {new}: a hostPath "
-                f"volume does not grow (it never limits anything either). Set storage_size to {old}."
-            )
-        old_class = claim["spec"].get("storageClassName") or ""
-        if values["storage_class"] and old_class != values["storage_class"]:
-            findings.append(
-                f"storage_class: the claim {claim_name} has the class {old_class!r}, which cannot become "
-                f"{values['storage_class']!r}. Set storage_class to the old one, or name another "
-                "storage_claim."
-            )
-    if kind == "hostpath":
-        # The Job that works on the directory has a namespace of its own; a run that was killed may have left it.
-        facts["site_volume_namespace_left"] = kube.get("Namespace", f"{namespace}-volume") is not None
-        if not path.startswith("/") or path.rstrip("/").count("/") < 2:
-            findings.append(
-                f"storage_path: {path!r} must be an absolute path of at least two parts, such as /data/postgres-pv."
-            )
-        for volume in kube.list("PersistentVolume"):
-            ref = volume["spec"].get("claimRef") or {}
-            other = f"{ref.get('namespace')}/{ref.get('name')}"
-            at = (volume["spec"].get("hostPath") or {}).get("path")
-            if volume["metadata"]["name"] != name:
-                if at and at.rstrip("/") == path.rstrip("/"):
-                    findings.append(
-                        f"storage_path: {path} is already the directory of the volume "
-                        f"{volume['metadata']['name']} (claim {other}). Choose another storage_path."
-                    )
-                continue
-            owner = (volume["metadata"].get("labels") or {}).get(PART_OF)
-            if owner != site or other != f"{namespace}/{claim_name}":
-                findings.append(
-                    f"storage_volume: {name} belongs to the claim {other} of the site {owner}. Choose "
-                    "another storage_volume and storage_path."
-                )
-            elif at != path:
-                findings.append(
-                    f"storage_path: the volume {name} is at {at} and cannot move to {path}. Set "
-                    f"storage_path to {at}, or name another storage_volume and storage_claim."
-                )
-            annotation = (volume["metadata"].get("annotations") or {}).get(values["site_prepared_annotation"])
-            facts["site_volume_prepared"] = annotation == f"{path}:{values['storage_uid']}"
-            facts["site_volume_released"] = volume["status"].get("phase") == "Released"
-            # Nothing else of a volume can change: such a one need not be applied again.
-            facts["site_volume_current"] = (
-                claim is not None
-                and claim["status"].get("phase") == "Bound"
-                and facts["site_volume_prepared"]
-                and volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
-                and volume["spec"]["capacity"]["storage"] == values["storage_size"]
-            )
-    return facts, findings
 
 
 def check_node_port(kube: Kube, port: int, namespace: str, service_name: str) -> list[str]:

@@ -26,6 +26,7 @@ PATHS = {
     "ReplicaSet": ("/apis/apps/v1", "replicasets", True),
     "StatefulSet": ("/apis/apps/v1", "statefulsets", True),
     "Job": ("/apis/batch/v1", "jobs", True),
+    "CronJob": ("/apis/batch/v1", "cronjobs", True),
     "Lease": ("/apis/coordination.k8s.io/v1", "leases", True),
 }
 

@@ -33,6 +33,7 @@ SELECT current_setting('server_version'), current_database(), current_user, pg_i
   (SELECT count(*) FROM pg_stat_get_backend_idset() AS id WHERE pg_stat_get_backend_dbid(id) <> 0),
   current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
     - coalesce(current_setting('reserved_connections', true), '0')::int,
+  (SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()),
   array(SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(quote_ident(name)) IS NULL)
 """
 
@@ -53,6 +54,7 @@ class Database:
     tls: str | None  # its version; None: not encrypted
     connections_used: int
     connections_allowed: int
+    comment: str | None
     missing_tables: tuple[str, ...]
 
 
@@ -95,7 +97,7 @@ def look(timeout: float | None = None) -> Snapshot:
         connection.close_if_unusable_or_obsolete()
     if database and comparison:
         problems += _judge(database, comparison)
-    last_backup = backup.last()
+    last_backup = backup.last(database and database.comment)
     problems += backup.judge(last_backup)
     problems.sort(key=lambda problem: problem.level != "down")
     return Snapshot(datetime.now(UTC), database, comparison, runtime.runtime(), last_backup, tuple(problems))
@@ -132,7 +134,7 @@ def _ask() -> Database:
         cursor.execute(_limited(_FACTS), [_size.is_old(), list(tables)])
         row = cursor.fetchone()
         query_ms = (time.perf_counter() - start) * 1000
-    version, name, user, replica, read_only, started_at, size, used, allowed, missing = row
+    version, name, user, replica, read_only, started_at, size, used, allowed, comment, missing = row
     return Database(
         connect_ms=_milliseconds(connection.connect_seconds),
         query_ms=round(query_ms, 1),
@@ -146,6 +148,7 @@ def _ask() -> Database:
         tls=connection.connection.info.ssl_attribute("protocol"),
         connections_used=used,
         connections_allowed=allowed,
+        comment=comment,
         missing_tables=tuple(missing),
     )
 
@@ -278,6 +281,9 @@ class Readiness:
                         log.warning("not ready: the database lacks %s", ", ".join(".".join(key) for key in pending))
                 return self._schema_reached
         except DatabaseError as error:
-            log.warning("not ready: %s", error)
             connection.close_if_unusable_or_obsolete()
+            # During a restore no pod has a database: taken out of the Service, none of them could say so.
+            if explain(error).code == "paused":
+                return True
+            log.warning("not ready: %s", error)
             return False

@@ -50,6 +50,10 @@ _CAUSES = {
         "The database is starting or stopping.",
         "Wait a moment; if it stays so, read the log of the database's pod.",
     ),
+    "paused": (
+        "The database is closed: a backup is being restored.",
+        "Wait for the restore's end; if none is under way, run playbooks/restore.yml again.",
+    ),
     "not_admitted": (
         "The database does not admit user {user} from this address.",
         "Check pg_hba.conf and whether the server demands TLS (POSTGRES_SSLMODE).",
@@ -93,6 +97,7 @@ _TEXTS = [
     (r'database ".*" does not exist', "no_such_database"),
     (r"too many clients|remaining connection slots|too many connections for", "too_many_connections"),
     (r"could not translate host name", "unknown_host"),
+    (r'database ".*" is not currently accepting connections', "paused"),
     (r"starting up|shutting down|recovery mode|not yet accepting connections|terminating connection", "restarting"),
     (r"closed the connection unexpectedly|connection has been closed|connection reset", "restarting"),
     (r"no pg_hba\.conf entry|pg_hba\.conf rejects", "not_admitted"),

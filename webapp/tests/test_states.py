@@ -227,6 +227,18 @@ def test_broken_connection_is_replaced(postgres, database):
     look("operational", None, 200)
 
 
+def test_closed_for_a_restore(database, postgres):
+    """The page says so, and the pods stay in the Service, or none could."""
+    postgres.sql(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
+    postgres.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")
+    try:
+        facts = look("down", "paused", 503)
+        assert "a backup is being restored" in facts["reason"]
+        assert checks.Readiness().ready() is True
+    finally:
+        postgres.sql(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
+
+
 def test_unexpected_error_is_told_in_general(database, monkeypatch, caplog):
     monkeypatch.setattr(checks, "_FACTS", "SELECT 'pl4nted'::int, %s, %s")
     look("down", "unexpected", 503)
@@ -252,6 +264,25 @@ def test_backup(database, tmp_path, monkeypatch, content, status, code):
     monkeypatch.setattr(settings, "BACKUP_STATUS_FILE", str(path))
     facts = look(status, code, 200)
     assert (facts["backup"]["finished_at"] is None) == (code == "no_backup")
+
+
+@pytest.mark.parametrize(
+    ("comment", "status", "code"),
+    [
+        ('{"name": "a", "finished_at": "2020-01-01", "size_bytes": 1, "scheduled": true}', "degraded", "old_backup"),
+        ('{"name": "a", "finished_at": "2020-01-01", "size_bytes": 1, "scheduled": false}', "operational", None),
+        ('{"finished_at": 5}', "degraded", "no_backup"),
+    ],
+)
+def test_backup_noted_in_the_comment(database, postgres, comment, status, code):
+    postgres.sql(f"""COMMENT ON DATABASE {database} IS '{{"kubernetes_django": {{"backup": {comment}}}}}'""")
+    facts = look(status, code, 200)
+    assert facts["backup"]["name"] == (None if code == "no_backup" else "a")
+
+
+def test_comment_of_somebody_else_says_nothing_of_backups(database, postgres):
+    postgres.sql(f"COMMENT ON DATABASE {database} IS 'mine'")
+    assert "backup" not in look("operational", None, 200)
 
 
 class TestPublic:

@@ -22,7 +22,7 @@ from status import errors
 # The advisory lock's number: any will do that never changes. PostgreSQL keeps it per database.
 LOCK = int.from_bytes(b"migrate", "big")
 NO_LOCK = {"55P03", "40P01"}  # SQLSTATEs: lock_not_available, deadlock_detected
-MAY_PASS = {"refused", "timeout", "restarting", "unknown_host", "too_many_connections"}
+MAY_PASS = {"refused", "timeout", "restarting", "paused", "unknown_host", "too_many_connections"}
 
 # Option, environment variable, default, least, help. The site's queries queue up behind a migration that waits for a
 # lock, so that wait has to be shorter than their POSTGRES_STATEMENT_TIMEOUT.

@@ -1,0 +1,268 @@
+"""What the backups promise, on a real cluster with a million rows. The figures are printed."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import threading
+import time
+
+import pytest
+from scenario import URL, ask, changed, items, kubectl, playbook, pods_as_they_are
+from traffic import Reader
+
+ROWS = 1_000_000
+TABLES = "select count(*), md5(string_agg(md5(t::text), '' order by id)) from {} t"
+
+
+def sql(statement: str, database: str = "kubernetes_django") -> str:
+    """Run SQL in the database's pod, as the superuser."""
+    return kubectl(
+        "exec", "postgres-0", "-c", "postgres", "--", "psql", "-XAtq", "-U", "postgres", "-d", database, "-c", statement
+    ).strip()
+
+
+def shell(script: str) -> str:
+    """Run a shell script on the backups' volume, in a pod of its own."""
+    spec = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 999, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [
+            {
+                "name": "shell",
+                "image": json.loads(kubectl("get", "statefulset/postgres", "-o", "json"))["spec"]["template"]["spec"][
+                    "containers"
+                ][0]["image"],
+                "command": ["bash", "-euc", f"cd /backups\n{script}"],
+                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                "volumeMounts": [{"name": "backups", "mountPath": "/backups"}],
+            }
+        ],
+        "volumes": [{"name": "backups", "persistentVolumeClaim": {"claimName": "postgres-backups"}}],
+    }
+    overrides = json.dumps({"apiVersion": "v1", "spec": spec})
+    image = spec["containers"][0]["image"]
+    return kubectl("run", "shell", "--rm", "-i", "--quiet", f"--image={image}", f"--overrides={overrides}")
+
+
+def serving() -> dict[str, int]:
+    """The pods of the site and its database, without those of Jobs."""
+    return {
+        pod: restarts for pod, restarts in pods_as_they_are().items() if pod.startswith(("kubernetes", "postgres-0"))
+    }
+
+
+def checksums() -> dict[str, str]:
+    """Table -> its rows' number and checksum."""
+    return {table: sql(TABLES.format(table)) for table in ("big", "notes_note", "django_migrations")}
+
+
+def made(run: subprocess.CompletedProcess[str]) -> str:
+    """The name of the backup that a playbook made."""
+    assert run.returncode == 0, run.stdout + run.stderr
+    return re.search(r"made the backup (\S+):", run.stdout)[1]
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, str]:
+    """A million rows, and the checksums of all that is there."""
+    owner = "set role kubernetes_django_owner"
+    sql(f"{owner}; create table big as select i as id, md5(i::text) as text from generate_series(1, {ROWS}) i")
+    sql("alter table big add primary key (id)")
+    ask("/api/notes", {"text": "written before the backup"})
+    return checksums()
+
+
+@pytest.fixture(scope="module")
+def backup(rows: dict[str, str]) -> str:
+    """The backup of these rows."""
+    began = time.monotonic()
+    run = playbook("playbooks/backup.yml")
+    name = made(run)
+    size = sql("select pg_database_size('kubernetes_django') / 1000000")
+    print(f"\nbackup of {ROWS} rows, {size} MB: {time.monotonic() - began:.1f} s")
+    print(re.search(r"made the backup.*", run.stdout)[0])
+    return name
+
+
+def test_backup_is_listed_and_on_the_page(backup: str) -> None:
+    run = playbook("playbooks/backups.yml")
+    assert changed(run) >= 1
+    line = next(line for line in run.stdout.splitlines() if line.startswith(backup))
+    image = items("deployments")[0]["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert re.search(
+        rf"{backup}  +[\d.]+ MB  +\d min  +{image.rpartition(':')[2]}  +\w+\.\d+\w+ +1\d\.\d+ +volume", line
+    )
+    report = json.loads(ask("/api/status")[1])
+    assert report["backup"]["name"] == backup
+    assert report["backup"]["size_bytes"] > 1_000_000
+    status = playbook("playbooks/status.yml").stdout
+    assert f"Last backup: {backup}" in status
+
+
+def test_backup_drop_restore(rows: dict[str, str], backup: str) -> None:
+    """The database dropped as a whole; counts and checksums are as before, and no pod was restarted."""
+    pods = serving()
+    sql("drop database kubernetes_django with (force)", "postgres")
+    began = time.monotonic()
+    run = playbook("playbooks/restore.yml", "-e", "backup=latest")
+    assert run.returncode == 0, run.stdout + run.stderr
+    print(f"\nrestore of {ROWS} rows into nothing: {time.monotonic() - began:.1f} s")
+    assert checksums() == rows
+    assert serving() == pods
+    assert "written before the backup" in ask("/api/notes")[1]
+    assert ask("/api/notes", {"text": "written after it"})[0] == 201
+
+
+def test_restore_with_the_site_up(rows: dict[str, str], backup: str) -> None:
+    """Who asks meanwhile is told 503, nobody gets an old or half of a new answer, and what was there is kept."""
+    pods = serving()
+    sql("delete from big where id % 2 = 0")
+    began = time.monotonic()
+    with Reader(URL, "/", rate=20) as reader:
+        run = playbook("playbooks/restore.yml", "-e", f"backup={backup}")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert checksums() == rows
+    assert serving() == pods
+    print(f"\nrestore of {ROWS} rows, site up: {time.monotonic() - began:.1f} s; {reader.figures()}")
+    assert {request.outcome for request in reader.failures} <= {503}
+    assert reader.requests[-1].ok
+    safety = made(run)
+    assert safety.endswith("-before-restore")
+    undone = playbook("playbooks/restore.yml", "-e", f"backup={safety}", "-e", "postgres_restore_keep_replaced=false")
+    assert undone.returncode == 0, undone.stdout + undone.stderr
+    assert sql("select count(*) from big") == str(ROWS // 2)
+    assert sql("select count(*) from pg_database where datname like 'kubernetes_django_%'", "postgres") == "0"
+
+
+def test_drill(backup: str) -> None:
+    run = playbook("playbooks/restore_drill.yml")
+    assert run.returncode == 0, run.stdout + run.stderr
+    said = re.search(
+        rf"drill passed: the backup {backup} was restored in (\d+) s, \d+ tables with (\d+) rows", run.stdout
+    )
+    assert int(said[2]) > ROWS
+    print(f"\n{said[0]}")
+    assert re.search(rf"Last drill: \d+ min ago, the backup {backup}", playbook("playbooks/status.yml").stdout)
+
+
+def test_wrong_backups_are_refused_in_a_sentence(backup: str) -> None:
+    """Nothing is changed."""
+    shell(f"cp -a {backup} 20200101T000000Z-cut; truncate -s 100000 20200101T000000Z-cut/database.dump\n")
+    for name, message in {
+        "20200101T000000Z-cut": "backup: 20200101T000000Z-cut is not what it was: its checksum is",
+        "20200101T000000Z-none": "backup: there is no backup 20200101T000000Z-none. There are: ",
+        "../../etc": 'backup: "../../etc" is no name of a backup.',
+    }.items():
+        run = playbook("playbooks/restore.yml", "-e", f"backup={name}")
+        assert run.returncode != 0
+        assert message in run.stdout, run.stdout
+    shell("rm -r 20200101T000000Z-cut")
+    assert sql("select count(*) from big") == str(ROWS // 2), "as the test before left it"
+    assert ask("/")[0] == 200
+
+
+def test_restore_that_was_killed_converges(rows: dict[str, str], backup: str) -> None:
+    """Its pod killed in the middle: another one takes its place by itself, and ends what it began."""
+    sql("delete from big where id > 10")
+
+    def kill() -> None:
+        for _ in range(600):
+            for pod in items("pods", "-l", "app.kubernetes.io/component=backup"):
+                name = pod["metadata"]["name"]
+                if name.startswith("postgres-restore") and "restoring" in kubectl("logs", name):
+                    kubectl("delete", "pod", name, "--grace-period=0", "--force")
+                    return
+            time.sleep(0.1)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    run = playbook("playbooks/restore.yml", "-e", f"backup={backup}")
+    killer.join()
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert checksums() == rows
+    assert json.loads(ask("/api/status")[1])["status"] == "operational"
+
+
+def test_schedule(backup: str) -> None:
+    """A CronJob's backup; a second deploy changes nothing; without the schedule the CronJob goes."""
+    schedule = ["-e", "postgres_backup_schedule='0 3 * * *'", "-e", "postgres_drill_schedule=@weekly"]
+    assert changed(playbook("playbooks/deploy.yml", *schedule)) == 1
+    assert changed(playbook("playbooks/deploy.yml", *schedule)) == 0
+    kubectl("create", "job", "--from=cronjob/postgres-backup", "by-the-clock")
+    kubectl("wait", "--for=condition=Complete", "--timeout=120s", "job/by-the-clock")
+    name = json.loads(ask("/api/status")[1])["backup"]["name"]
+    assert name.endswith("-scheduled")
+    assert name > backup
+    kubectl("delete", "job", "by-the-clock")
+    assert changed(playbook("playbooks/deploy.yml")) == 1
+    assert items("cronjobs") == []
+
+
+ARCHIVE = ("-e", "postgres_archive=true")
+
+
+def note(text: str) -> None:
+    """Write a row through the site."""
+    assert ask("/api/notes", {"text": text})[0] == 201
+
+
+def now() -> str:
+    """The server's time, with a second around it in which nothing is written."""
+    time.sleep(1.1)
+    moment = sql("select to_char(now() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS')")
+    time.sleep(1.1)
+    return moment
+
+
+def wait_until(statement: str, wanted: str, seconds: float) -> float:
+    """Ask until the answer is the wanted one; return the seconds it took."""
+    began = time.monotonic()
+    while sql(statement) != wanted:
+        assert time.monotonic() - began < seconds, statement
+        time.sleep(0.5)
+    return time.monotonic() - began
+
+
+def test_point_in_time() -> None:
+    """Rows from before the moment are there, those after it are not; a time outside the archive changes nothing."""
+    assert playbook("playbooks/deploy.yml", *ARCHIVE).returncode == 0
+    for _ in range(240):
+        if "made a base backup" in kubectl("logs", "postgres-0", "-c", "archive"):
+            break
+        time.sleep(0.5)
+    else:
+        pytest.fail(kubectl("logs", "postgres-0", "-c", "archive"))
+
+    # RPO: how long what was written stays out of the archive, where nobody asks for it to be archived.
+    archived = "select count(*) from pg_stat_archiver where last_archived_wal >= '{}'"
+    note("written for the archive")
+    file = sql("select pg_walfile_name(pg_current_wal_lsn())")
+    seconds = wait_until(archived.format(file), "1", 300)
+    print(f"\nRPO: a row was in the archive {seconds:.0f} s after it was written")
+
+    note("written before the moment")
+    moment = now()
+    note("written after the moment")
+    before = sql("select pg_postmaster_start_time()")
+    for time_, message in {
+        "2020-01-01 00:00:00": "is before the archive begins, which is at",
+        "2999-01-01 00:00:00": "has not come yet",
+        "yesterday-ish": "is no time. Write it as",
+    }.items():
+        run = playbook("playbooks/restore.yml", *ARCHIVE, "-e", f"to_time='{time_}'")
+        assert run.returncode != 0
+        assert message in run.stdout, run.stdout
+    assert sql("select pg_postmaster_start_time()") == before, "nothing was touched"
+
+    began = time.monotonic()
+    run = playbook("playbooks/restore.yml", *ARCHIVE, "-e", f"to_time='{moment}'")
+    assert run.returncode == 0, run.stdout + run.stderr
+    print(f"restore to {moment}: {time.monotonic() - began:.1f} s")
+    texts = sql("select text from notes_note").splitlines()
+    assert "written before the moment" in texts
+    assert "written after the moment" not in texts
+    note("written after the restore")
+    assert changed(playbook("playbooks/deploy.yml", *ARCHIVE)) == 0

@@ -1,0 +1,52 @@
+"""Filter backup_lines: the backups, one a line, as playbooks/backups.yml shows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.kubernetes_django.site.plugins.module_utils.human import age, size
+
+
+def backup_lines(printed: str) -> list[str]:
+    """A table of the backups, newest first, and how full their volume is.
+
+    Args:
+        printed: what list.sh of role postgres printed: a JSON object a line.
+    """
+    told = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    rows = [row(item["backup"], item["places"]) for item in told if "backup" in item]
+    lines = ["There is no backup yet: playbooks/backup.yml makes one."]
+    if rows:
+        head = ("BACKUP", "SIZE", "AGE", "RELEASE", "LAST MIGRATION", "POSTGRESQL", "WHERE")
+        table = [head, *reversed(rows)]
+        widths = [max(len(line[column]) for line in table) for column in range(len(head))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table
+        ]
+    return lines + [
+        f"The volume has {size(item['volume']['used_bytes'])} of {size(item['volume']['size_bytes'])} in use."
+        for item in told
+        if "volume" in item
+    ]
+
+
+def row(backup: dict[str, Any], places: list[str]) -> tuple[str, ...]:
+    """The cells of one backup."""
+    return (
+        backup["name"],
+        size(backup["size_bytes"]),
+        age(backup["finished_at"]),
+        backup["release"] or "-",
+        backup["migration"] or "-",
+        backup["server_version"].split()[0],
+        ", ".join(places),
+    )
+
+
+class FilterModule:
+    """Ansible's side of it."""
+
+    def filters(self) -> dict[str, Callable]:
+        return {"backup_lines": backup_lines}

@@ -1,0 +1,81 @@
+"""What the backups need to know of the cluster, and what stands in their way."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import PART_OF, check_volume
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
+
+FACTS = {
+    "site_backup_volume_prepared",
+    "site_backup_volume_released",
+    "site_backup_volume_current",
+    "site_backup_volume_namespace_left",
+    "site_cron_jobs",
+    "site_live_postgres_image",
+    "site_live_postgres_replicas",
+    "site_live_release",
+}
+SCHEDULES = ("postgres_backup_schedule", "postgres_drill_schedule")
+# As Kubernetes takes them: five fields, or a word.
+SCHEDULE = re.compile(r"@(yearly|annually|monthly|weekly|daily|midnight|hourly)|[\d*/,-]+( +[\dA-Za-z*/,?-]+){4}")
+
+
+def check_schedules(values: dict[str, Any]) -> list[str]:
+    """A schedule that Kubernetes would refuse, and S3 settings that need each other."""
+    findings = [
+        f"{name}: {values[name]!r} is no schedule. Write five fields as cron does, such as '0 3 * * *', or @daily; "
+        "empty for none."
+        for name in SCHEDULES
+        if values.get(name) and not SCHEDULE.fullmatch(values[name])
+    ]
+    if values.get("postgres_backup_s3_endpoint"):
+        if not values["postgres_backup_s3_bucket"]:
+            findings.append("postgres_backup_s3_bucket: is empty. Name the bucket that the backups go to.")
+        if not values["postgres_backup_s3_endpoint"].startswith(("http://", "https://")):
+            findings.append(
+                f"postgres_backup_s3_endpoint: {values['postgres_backup_s3_endpoint']!r} must be a URL, such as "
+                "https://s3.example.org."
+            )
+        findings += [
+            f"{name}: is not set. Add it to the vault: ansible-vault edit group_vars/all/vault.yml"
+            for name in ("secrets_backup_s3_access_key", "secrets_backup_s3_secret_key")
+            if not values.get(name)
+        ]
+    return findings
+
+
+def check_backups(kube: Kube, values: dict[str, Any], exists: bool, wanted: bool) -> tuple[dict[str, Any], list[str]]:
+    """What runs that has to do with backups, and their volume.
+
+    Args:
+        kube: the connection.
+        values: the roles' variables.
+        exists: whether the site's namespace does.
+        wanted: whether this run works with backups, even where no schedule asks for them.
+
+    Returns:
+        FACTS, and the findings.
+    """
+    namespace = values["site_namespace"]
+    own = {PART_OF: values["site_name"]}
+    server = kube.get("StatefulSet", values["postgres_name"], namespace) if exists else None
+    site = kube.get("Deployment", values["django_name"], namespace) if exists and wanted else None
+    facts: dict[str, Any] = {
+        "site_cron_jobs": [job["metadata"]["name"] for job in kube.list("CronJob", namespace, own)] if exists else [],
+        "site_live_postgres_image": image_of(server),
+        "site_live_postgres_replicas": server["spec"]["replicas"] if server else 0,
+        "site_live_release": re.sub("^.*[:@]", "", image_of(site)),
+    }
+    findings: list[str] = []
+    if wanted or values["postgres_archive"] or any(values[name] for name in SCHEDULES):
+        volume, findings = check_volume(kube, values, "postgres_backup", exists)
+        facts |= {f"site_backup_volume_{name}": value for name, value in volume.items()}
+    return facts, findings
+
+
+def image_of(workload: dict | None) -> str:
+    """The image of a workload's first container, or nothing."""
+    return workload["spec"]["template"]["spec"]["containers"][0]["image"] if workload else ""

@@ -1,0 +1,15 @@
+#!/bin/bash
+# Makes a backup of the kind $KIND: a dump that was read to its end, on the volume and, if wanted, in a bucket; then
+# deletes the backups that retention leaves out.
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
+
+login
+take_volume
+make_backup "$KIND"
+if uses_s3; then
+    copy_to_s3 "$made"
+fi
+delete_superfluous
+note_backup "$made"
+say "the volume of the backups has $(free_space)"

@@ -1,0 +1,291 @@
+# What the scripts of the backups share; each of them sources it. They run in the image of PostgreSQL, the official one
+# too, so they use bash, coreutils and PostgreSQL's programs alone, and rclone where backups go to S3 as well.
+#
+#   PGHOST PGPORT …         where the server is, as libpq reads it
+#   DATABASE                the database that is backed up
+#   BACKUPS                 the backups' volume; a backup is a directory in it: database.dump and backup.json
+#   LOGIN LOGIN_USER        directory with the files user and password; where there is no file user, its name
+#   KEEP KEEP_DAYS          how many backups stay, and for how many days (0: for ever)
+#   RELEASE SCHEDULED       what runs now, and whether a schedule asks for backups; both are noted
+#   S3_ENDPOINT S3_BUCKET S3_PREFIX S3_REGION S3_LOGIN    where backups are copied to; no endpoint: nowhere
+#
+# A backup's name is its time and its kind: 20260131T020000Z-manual, -scheduled or -before-restore.
+# shellcheck shell=bash
+set -euo pipefail
+umask 077
+
+DUMP=database.dump TOLD=backup.json SCRATCH=${TMPDIR:-/tmp}
+# A dump cannot wait for ever for a table that a migration has locked.
+LOCK_SECONDS=120
+
+say() { printf '%s\n' "$*"; }
+# The last line that a failed Job wrote is what the playbook shows as its cause.
+fail() {
+    printf '%s\n' "$*" >&2
+    exit 1
+}
+
+# Runs a program so that a signal ends it at once: bash alone would wait for its end first.
+run() {
+    "$@" &
+    child=$!
+    wait "$child"
+}
+trap 'kill "${child:-}" 2> /dev/null; exit 143' INT TERM
+
+login() {
+    PGUSER=${LOGIN_USER:-$(< "$LOGIN/user")} PGPASSWORD=$(< "$LOGIN/password")
+    export PGUSER PGPASSWORD
+}
+
+# Runs the SQL of standard input in the database $1, further arguments are psql's; prints bare values.
+sql() {
+    psql --no-psqlrc --no-password --quiet --tuples-only --no-align --set ON_ERROR_STOP=1 \
+        --set db="$DATABASE" --dbname "$1" "${@:2}"
+}
+
+# One script at a time works on the volume; the lock goes with the process, however that ends.
+take_volume() {
+    [[ -w $BACKUPS && -x $BACKUPS ]] || fail "postgres_backup_path: user $(id -u) may not write to the volume of the" \
+        "backups, which belongs to $(stat -c '%u:%g, mode %a' "$BACKUPS"). On its node: chown $(id -u):$(id -g) on its directory."
+    exec {lock}> "$BACKUPS/.lock" || fail "the volume of the backups takes no file ($(free_space))."
+    if ! flock -n "$lock"; then
+        say "another backup or restore is under way: waiting for its end"
+        flock "$lock"
+    fi
+    # What a killed one left behind.
+    rm -rf "$BACKUPS"/.*.part
+}
+
+free_space() { df -Pm "$BACKUPS" | awk 'NR == 2 {print $4 " MB of " $2 " MB free"}'; }
+
+# The names of the backups on the volume, oldest first.
+names() {
+    local told
+    for told in "$BACKUPS"/*/"$TOLD"; do
+        [[ ! -e $told ]] || basename "$(dirname "$told")"
+    done
+}
+
+# --- a copy elsewhere ---------------------------------------------------------------------------------------------
+
+uses_s3() { [[ -n ${S3_ENDPOINT-} ]]; }
+
+# rclone, set up from the environment: no file, and no password in a process list.
+s3() {
+    local out
+    command -v rclone > /dev/null || fail "postgres_backup_s3_endpoint: this image has no rclone. Name one that has in" \
+        "postgres_backup_s3_image, such as docker.io/rclone/rclone:1.71."
+    out=$(RCLONE_CONFIG=$SCRATCH/rclone.conf RCLONE_CONFIG_S3_TYPE=s3 RCLONE_CONFIG_S3_PROVIDER=Other \
+        RCLONE_CONFIG_S3_ENDPOINT=$S3_ENDPOINT RCLONE_CONFIG_S3_REGION=$S3_REGION \
+        RCLONE_CONFIG_S3_ACCESS_KEY_ID=$(< "$S3_LOGIN/access-key") \
+        RCLONE_CONFIG_S3_SECRET_ACCESS_KEY=$(< "$S3_LOGIN/secret-key") \
+        rclone --quiet --s3-no-check-bucket --retries 2 --low-level-retries 2 --contimeout 10s --timeout 60s "$@" 2>&1) ||
+        fail "postgres_backup_s3_endpoint: $S3_ENDPOINT, bucket $S3_BUCKET refused:" \
+            "$(grep -v 'status code:' <<< "$out" | tail -n 1 | sed -E 's/^.*(ERROR|Failed to [a-z]+|last error was) ?: //' | cut -c -300)." \
+            "Check its address, the bucket's name and the login in the vault."
+    [[ -z $out ]] || printf '%s\n' "$out"
+}
+remote() { printf 's3:%s' "$S3_BUCKET${S3_PREFIX:+/$S3_PREFIX}${1:+/$1}"; }
+
+# The names of the backups in the bucket. One without its JSON is not complete.
+remote_names() {
+    s3 lsf --recursive --files-only --include "/*/$TOLD" "$(remote)" | sed 's,/.*,,' | sort
+}
+
+# All names, oldest first, wherever the backups are.
+all_names() {
+    { names; ! uses_s3 || remote_names; } | sort -u
+}
+
+# --- making one ---------------------------------------------------------------------------------------------------
+
+# What pg_restore makes of a dump: every table's data is read to its end, nothing is restored.
+check_dump() {
+    local out
+    [[ -s $1 ]] || fail "the dump is empty."
+    out=$(pg_restore --list "$1" 2>&1) || fail "the dump cannot be read: $(tail -n 1 <<< "$out")"
+    grep -q ' TABLE DATA ' <<< "$out" || fail "the dump holds no table: the database $DATABASE is empty."
+    out=$(pg_restore --file=/dev/null "$1" 2>&1) || fail "the dump is damaged or cut off: $(tail -n 1 <<< "$out")"
+}
+
+# Makes a backup of the kind $1, as the role that is logged in; its name is then in $made.
+make_backup() {
+    local began=$SECONDS part sha size migration=
+    made=$(date -u +%Y%m%dT%H%M%SZ)-$1
+    part=$BACKUPS/.$made.part
+    mkdir "$part" 2> /dev/null || fail "the volume of the backups takes no file ($(free_space))."
+    say "dumping the database $DATABASE"
+    # No progress to show, and its messages are few: they are needed for the cause.
+    if ! run pg_dump --no-password --format=custom --lock-wait-timeout="${LOCK_SECONDS}s" --dbname="$DATABASE" \
+        --file="$part/$DUMP" 2> "$SCRATCH/dump.log"; then
+        cat "$SCRATCH/dump.log" >&2
+        rm -rf "$part"
+        if grep -q 'No space left' "$SCRATCH/dump.log"; then
+            fail "postgres_backup_size: the volume of the backups is full ($(free_space)); nothing is kept of this" \
+                "backup. Make room: a smaller postgres_backup_keep, or a larger volume."
+        fi
+        fail "the dump failed: $(tail -n 1 "$SCRATCH/dump.log")"
+    fi
+    (check_dump "$part/$DUMP") || { rm -rf "$part" && exit 1; }
+    sha=$(sha256sum "$part/$DUMP" | cut -d ' ' -f 1)
+    size=$(stat -c %s "$part/$DUMP")
+    if [[ $(sql "$DATABASE" <<< "select to_regclass('django_migrations') is not null") = t ]]; then
+        migration=$(sql "$DATABASE" <<< "select app || '.' || name from django_migrations order by id desc limit 1")
+    fi
+    # With it, the database's own rights and settings, which a dump of what is in it does not hold.
+    sql "$DATABASE" --set name="$made" --set kind="$1" --set size="$size" --set sha="$sha" \
+        --set release="${RELEASE-}" --set migration="$migration" > "$part/$TOLD" << 'SQL' || fail "no room for $TOLD."
+        select jsonb_build_object('name', :'name', 'kind', :'kind',
+            'finished_at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            'size_bytes', :size, 'sha256', :'sha', 'database', datname,
+            'server_version', current_setting('server_version'), 'release', :'release', 'migration', :'migration',
+            'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding),
+            'collate', datcollate, 'ctype', datctype,
+            'rights', (select coalesce(jsonb_agg(jsonb_build_object('role', case grantee when 0 then 'public'
+                    else quote_ident(pg_get_userbyid(grantee)) end, 'right', privilege_type)), '[]')
+                from aclexplode(coalesce(datacl, acldefault('d', datdba)))),
+            'settings', (select coalesce(jsonb_agg(jsonb_build_object('role', pg_get_userbyid(nullif(setrole, 0)),
+                    'name', split_part(setting, '=', 1), 'value', substr(setting, strpos(setting, '=') + 1))), '[]')
+                from pg_db_role_setting, unnest(setconfig) as setting where setdatabase = pg_database.oid))
+        from pg_database where datname = current_database()
+SQL
+    [[ -s $part/$TOLD ]] || fail "the volume of the backups is full ($(free_space)); nothing is kept of this backup."
+    sync -f "$part/$DUMP" "$part/$TOLD"
+    mv "$part" "$BACKUPS/$made"
+    sync -f "$BACKUPS"
+    say "made the backup $made: $((size / 1000)) kB in $((SECONDS - began)) s"
+}
+
+# Copies the backup $1 to the bucket; its JSON comes last, and says that all is there.
+copy_to_s3() {
+    # Asked for a list, S3 says what it has against a login or a bucket; refusing an object, often no more than a number.
+    s3 lsf --max-depth 1 "s3:$S3_BUCKET" > /dev/null
+    s3 copyto "$BACKUPS/$1/$DUMP" "$(remote "$1/$DUMP")"
+    s3 copyto "$BACKUPS/$1/$TOLD" "$(remote "$1/$TOLD")"
+    say "copied it to $S3_ENDPOINT, bucket $S3_BUCKET"
+}
+
+# Of the names on standard input, those that retention leaves out. The newest always stays. Backups from before a
+# restore are counted by themselves, so that they push out no other.
+superfluous() {
+    local name kind oldest all index
+    mapfile -t all < <(sort -r)
+    oldest=$(date -u -d "@$(($(date +%s) - KEEP_DAYS * 86400))" +%Y%m%dT%H%M%SZ)
+    for kind in regular before-restore; do
+        index=0
+        for name in "${all[@]}"; do
+            if [[ $name = *-before-restore ]]; then [[ $kind = before-restore ]]; else [[ $kind = regular ]]; fi || continue
+            index=$((index + 1))
+            ((index > 1)) || continue
+            if ((index > KEEP)) || { ((KEEP_DAYS > 0)) && [[ $name < $oldest ]]; }; then
+                printf '%s\n' "$name"
+            fi
+        done
+    done
+}
+
+# To be run only after a backup that is good: so the newest, which stays, is one.
+delete_superfluous() {
+    local name old
+    old=$(names | superfluous)
+    for name in $old; do
+        # Under another name first: what is half-deleted is no backup.
+        mv "$BACKUPS/$name" "$BACKUPS/.$name.part" && rm -rf "$BACKUPS/.$name.part"
+        say "deleted the backup $name"
+    done
+    uses_s3 || return 0
+    old=$(remote_names | superfluous)
+    for name in $old; do
+        s3 deletefile "$(remote "$name/$TOLD")"
+        s3 deletefile "$(remote "$name/$DUMP")"
+        say "deleted the backup $name from the bucket"
+    done
+}
+
+# Notes $2, JSON, as the last $1 (backup or drill) where the site and playbooks/status.yml read it: in the comment on
+# the database. Every role may read it, it needs no table, and it stays out of dumps. A comment of somebody else is left.
+note() {
+    sql "$DATABASE" --set what="$1" --set told="$2" << 'SQL'
+        with comment as (select shobj_description(oid, 'pg_database') as text from pg_database where datname = :'db')
+        select format('comment on database %I is %L', :'db', jsonb_build_object('kubernetes_django',
+            case when text is null then '{}' else text::jsonb -> 'kubernetes_django' end
+            || jsonb_build_object(:'what', :'told'::jsonb)))
+        from comment where text is null or text like '{"kubernetes_django": %'
+        \gexec
+SQL
+}
+
+note_backup() {
+    local volume
+    volume=$(df -Pk "$BACKUPS" | awk 'NR == 2 {printf "{\"size_bytes\": %.0f, \"used_bytes\": %.0f}", $2 * 1024, $3 * 1024}')
+    note backup "$(sql "$DATABASE" --set told="$(< "$BACKUPS/$1/$TOLD")" --set volume="$volume" \
+        --set scheduled="${SCHEDULED:-false}" << 'SQL'
+        select jsonb_build_object('name', told -> 'name', 'finished_at', told -> 'finished_at',
+            'size_bytes', told -> 'size_bytes', 'scheduled', :'scheduled'::boolean, 'volume', :'volume'::jsonb)
+        from (select :'told'::jsonb as told) as it
+SQL
+    )"
+}
+
+# --- reading one --------------------------------------------------------------------------------------------------
+
+# The name that $1 (a name, or `latest`) stands for, in $found.
+find_backup() {
+    local all
+    all=$(all_names)
+    [[ -n $all ]] || fail "backup: there is no backup yet; playbooks/backup.yml makes one."
+    found=$1
+    if [[ $1 = latest ]]; then
+        found=$(grep -v -- -before-restore <<< "$all" | tail -n 1) || fail "backup: there is no backup but those from" \
+            "before a restore. Name one: $(tail -n 20 <<< "$all" | paste -s -d ' ')"
+    fi
+    grep -qxF -- "$found" <<< "$all" || fail "backup: there is no backup $1. There are: $(tail -n 20 <<< "$all" | paste -s -d ' ')"
+}
+
+# Fetches the backup $1 from the bucket where the volume does not have it.
+fetch_backup() {
+    [[ ! -e $BACKUPS/$1/$TOLD ]] || return 0
+    say "fetching the backup $1 from $S3_ENDPOINT"
+    mkdir "$BACKUPS/.$1.part"
+    s3 copyto "$(remote "$1/$DUMP")" "$BACKUPS/.$1.part/$DUMP"
+    s3 copyto "$(remote "$1/$TOLD")" "$BACKUPS/.$1.part/$TOLD"
+    mv "$BACKUPS/.$1.part" "$BACKUPS/$1"
+}
+
+# Evaluates an SQL expression over `told`, the JSON of the backup $1.
+told() {
+    sql postgres --set told="$(< "$BACKUPS/$1/$TOLD")" <<< "select $2 from (select :'told'::jsonb as told) as it"
+}
+
+# Refuses a backup that is not what it was when it was made, or that this server is too old for.
+verify_backup() {
+    local sha now major server
+    [[ -f $BACKUPS/$1/$DUMP ]] || fail "backup: $1 has lost its $DUMP. Choose another one."
+    sha=$(told "$1" "told ->> 'sha256'")
+    now=$(sha256sum < "$BACKUPS/$1/$DUMP" | cut -d ' ' -f 1)
+    [[ $now = "$sha" ]] || fail "backup: $1 is not what it was: its checksum is ${now:0:12}…, and was ${sha:0:12}… when" \
+        "it was made. Choose another one."
+    major=$(told "$1" "split_part(told ->> 'server_version', '.', 1)")
+    server=$(sql postgres <<< "select current_setting('server_version_num')::int / 10000")
+    ((major <= server)) || fail "backup: $1 was made by PostgreSQL $major, and the server is PostgreSQL $server: a newer" \
+        "one's backup cannot be restored into an older one. Upgrade the server first (image_postgres_major)."
+    (check_dump "$BACKUPS/$1/$DUMP")
+}
+
+# Makes the database $2 of the backup $1, as the superuser; without the rights on the database itself.
+load_backup() {
+    sql postgres --set target="$2" --set told="$(< "$BACKUPS/$1/$TOLD")" << 'SQL'
+        select format('create database %I owner %I template template0 encoding %L lc_collate %L lc_ctype %L', :'target',
+            told ->> 'owner', told ->> 'encoding', told ->> 'collate', told ->> 'ctype')
+        from (select :'told'::jsonb as told) as it
+        \gexec
+        select format('revoke all on database %I from public', :'target')
+        \gexec
+SQL
+    if ! run pg_restore --no-password --exit-on-error --jobs=2 --dbname="$2" "$BACKUPS/$1/$DUMP" 2> "$SCRATCH/restore.log"; then
+        cat "$SCRATCH/restore.log" >&2
+        fail "the backup $1 could not be restored, and the data is as it was:" \
+            "$(grep -m 1 error: "$SCRATCH/restore.log" || tail -n 1 "$SCRATCH/restore.log")"
+    fi
+}

@@ -1,0 +1,36 @@
+#!/bin/bash
+# Proves that the latest backup can be restored: into a database of its own, whose rows are counted, and which is then
+# dropped. The site does not notice.
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
+
+scratch=${DATABASE:0:50}_drill
+drop() { sql postgres --set name="$scratch" <<< "select format('drop database if exists %I with (force)', :'name') \\gexec"; }
+
+login
+take_volume
+find_backup latest
+fetch_backup "$found"
+verify_backup "$found"
+trap drop EXIT
+drop
+began=$SECONDS
+load_backup "$found" "$scratch"
+counted=$(sql "$scratch" << 'SQL'
+    select format('select %L, count(*) from %I.%I', table_schema || '.' || table_name, table_schema, table_name)
+    from information_schema.tables
+    where table_type = 'BASE TABLE' and table_schema not in ('pg_catalog', 'information_schema')
+    order by 1 \gexec
+SQL
+)
+drop
+trap - EXIT
+awk -F '|' '{printf "  %12d rows in %s\n", $2, $1}' <<< "$counted"
+read -r tables rows < <(awk -F '|' '{rows += $2} END {print NR, rows}' <<< "$counted")
+seconds=$((SECONDS - began))
+note drill "$(sql postgres --set name="$found" --set tables="$tables" --set rows="$rows" --set seconds="$seconds" << 'SQL'
+    select jsonb_build_object('backup', :'name', 'finished_at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+        'tables', :tables, 'rows', :rows, 'seconds', :seconds)
+SQL
+)"
+say "drill passed: the backup $found was restored in $seconds s, $tables tables with $rows rows"

@@ -1,0 +1,24 @@
+#!/bin/bash
+# Prints what each backup's JSON says and where it is, one a line, and last how full the volume is.
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
+
+here=$(names)
+there=
+if uses_s3; then
+    there=$(remote_names)
+fi
+for name in $(sort -u <<< "$here"$'\n'"$there"); do
+    places=
+    told=
+    if grep -qxF -- "$name" <<< "$here"; then
+        places='"volume"'
+        told=$(< "$BACKUPS/$name/$TOLD")
+    fi
+    if grep -qxF -- "$name" <<< "$there"; then
+        places+=${places:+, }'"bucket"'
+        told=${told:-$(s3 cat "$(remote "$name/$TOLD")")}
+    fi
+    printf '{"backup": %s, "places": [%s]}\n' "$told" "$places"
+done
+df -Pk "$BACKUPS" | awk 'NR == 2 {printf "{\"volume\": {\"size_bytes\": %.0f, \"used_bytes\": %.0f}}\n", $2 * 1024, $3 * 1024}'

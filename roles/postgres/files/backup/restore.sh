@@ -1,0 +1,93 @@
+#!/bin/bash
+# Restores the backup $RESTORE (a name, or `latest`) into a new database, which takes the old one's place when it is
+# complete. Until then the old one is as it was, but for the time of the restore nobody may connect to it. Ended at any
+# moment and run again, it converges: what a run leaves behind is either the old database or the new one.
+#
+#   KEEP_REPLACED   true: the database that was replaced stays, under another name, until the next restore
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
+
+# PostgreSQL cuts names after 63 bytes.
+new=${DATABASE:0:50}_restoring
+replaced=${DATABASE:0:50}_replaced
+
+admin() { sql postgres --set new="$new" --set replaced="$replaced" "$@"; }
+has() { [[ $(admin --set name="$1" <<< "select count(*) from pg_database where datname = :'name'") = 1 ]]; }
+
+# Nobody but this script gets into the database $1; who is in it is sent away.
+close() {
+    admin --set name="$1" << 'SQL'
+        select format('alter database %I allow_connections false', :'name') \gexec
+        select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity where datname = :'name' \g /dev/null
+SQL
+}
+open() { admin --set name="$1" <<< "select format('alter database %I allow_connections true', :'name') \\gexec"; }
+drop() { admin --set name="$1" <<< "select format('drop database if exists %I with (force)', :'name') \\gexec"; }
+
+# Whatever ends the script: the site gets its database back, and of the new one nothing stays.
+put_back() {
+    local code=$?
+    trap - EXIT
+    if ((code != 0)); then
+        drop "$new" || true
+        ! has "$DATABASE" || open "$DATABASE" || true
+    fi
+    exit "$code"
+}
+
+login
+take_volume
+find_backup "$RESTORE"
+backup=$found
+[[ -e $BACKUPS/$backup/$TOLD ]] || fetch_backup "$backup"
+verify_backup "$backup"
+
+trap put_back EXIT
+if has "$DATABASE"; then
+    # A run that was killed may have left it closed.
+    open "$DATABASE"
+    make_backup before-restore
+    ! uses_s3 || copy_to_s3 "$made"
+    say "the site has to wait"
+    close "$DATABASE"
+fi
+drop "$new"
+began=$SECONDS
+say "restoring the backup $backup"
+load_backup "$backup" "$new"
+# A new database has no statistics: its first queries would be slow ones.
+run psql --no-psqlrc --no-password --quiet --dbname "$new" --command 'analyze'
+admin --set told="$(< "$BACKUPS/$backup/$TOLD")" << 'SQL'
+    select format('grant %s on database %I to %s', value ->> 'right', :'new', value ->> 'role')
+    from jsonb_array_elements(:'told'::jsonb -> 'rights') \gexec
+    select format(case when value ->> 'role' is null then 'alter database %2$I set %3$I to %4$L'
+        else 'alter role %1$I in database %2$I set %3$I to %4$L' end,
+        value ->> 'role', :'new', value ->> 'name', value ->> 'value')
+    from jsonb_array_elements(:'told'::jsonb -> 'settings') \gexec
+SQL
+drop "$replaced"
+close "$new"
+# Both renames or none.
+if has "$DATABASE"; then
+    close "$DATABASE"
+    admin << 'SQL'
+        select format('begin; alter database %I rename to %I; alter database %I rename to %I; alter database %I allow_connections true; commit',
+            :'db', :'replaced', :'new', :'db', :'db') as swap \gset
+        :swap;
+SQL
+else
+    admin <<< "select format('alter database %I rename to %I', :'new', :'db') \\gexec"
+    open "$DATABASE"
+fi
+trap - EXIT
+latest=$(names | grep -v -- -before-restore | tail -n 1) || true
+[[ -z $latest ]] || note_backup "$latest"
+say "restored the database $DATABASE from the backup $backup in $((SECONDS - began)) s"
+if [[ -n ${made-} ]]; then
+    say "what it held before is the backup $made"
+    if [[ $KEEP_REPLACED = true ]]; then
+        say "and the database $replaced, until the next restore"
+    else
+        drop "$replaced"
+    fi
+fi

@@ -1,0 +1,503 @@
+"""The scripts of the backups' Jobs, on a real PostgreSQL server of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+SCRIPTS = ROOT / "roles" / "postgres" / "files" / "backup"
+DATABASE = 'the "site"'
+ROWS = 20_000
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not SERVERS, reason="needs root and a PostgreSQL server")
+
+
+class Server:
+    """A server with one database, its owner and its app, and a volume for its backups."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.backups = folder, folder / "backups"
+        self.variables = {
+            "PATH": f"{folder}/bin:{SERVERS[-1]}:/usr/bin:/bin:/usr/sbin:/sbin",
+            "LANG": "C.UTF-8",
+            "TMPDIR": str(folder / "tmp"),
+            "PGHOST": str(folder),
+            "PGOPTIONS": "-c client_min_messages=warning",
+            "DATABASE": DATABASE,
+            "BACKUPS": str(self.backups),
+            "KEEP": "3",
+            "KEEP_DAYS": "0",
+            "KEEP_REPLACED": "true",
+            "RELEASE": 'sha-"1"',
+            "SCHEDULED": "true",
+            "KIND": "manual",
+        }
+        for name in ("backups", "tmp", "bin", "owner", "admin"):
+            (folder / name).mkdir()
+        for login, user in (("owner", "the owner"), ("admin", "postgres")):
+            (folder / login / "user").write_text(user)
+            (folder / login / "password").write_text("not asked for over the socket")
+        shutil.copytree(SCRIPTS, folder / "scripts")
+        subprocess.run(["chown", "-R", "postgres:postgres", folder], check=True)
+        self.program("initdb", "--auth=trust", "--no-sync", "-D", str(folder / "data"))
+        options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
+        self.program("pg_ctl", "-D", str(folder / "data"), "-l", str(folder / "log"), "-w", "-o", options, "start")
+
+    def program(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a program as PostgreSQL's user."""
+        return subprocess.run(
+            ["runuser", "-u", "postgres", "--", *command],
+            env=self.variables | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.folder,
+        )
+
+    def script(self, name: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run one of the scripts, with the login that its Job gives it."""
+        return self.program("bash", str(self.folder / "scripts" / f"{name}.sh"), **(self.login(name) | variables))
+
+    def login(self, name: str) -> dict[str, str]:
+        """The login of a script's Job."""
+        return {"LOGIN": str(self.folder / ("admin" if name in ("restore", "drill") else "owner"))}
+
+    def sql(self, sql: str, database: str = DATABASE, user: str = "postgres") -> str:
+        """What a statement returns, or the error."""
+        run = self.program("psql", "-XAtq", "-U", user, "-d", database, "-c", sql)
+        return (run.stdout + run.stderr).strip()
+
+    def names(self) -> list[str]:
+        """The backups on the volume, oldest first."""
+        return sorted(path.name for path in self.backups.iterdir() if not path.name.startswith("."))
+
+    def backup(self) -> str:
+        """Make a backup; return its name."""
+        # Names are to the second.
+        while time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) in "".join(self.names()):
+            time.sleep(0.1)
+        run = self.script("backup")
+        assert run.returncode == 0, run.stdout + run.stderr
+        return self.names()[-1]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    for path in (folder, *folder.parents):
+        if path.stat().st_uid == 0 and path.stat().st_mode & 0o777 == 0o700:
+            path.chmod(0o711)
+    server = Server(folder)
+    server.sql('create role "the owner" login; create role "the app" login', "postgres")
+    yield server
+    server.program("pg_ctl", "-D", str(server.folder / "data"), "-m", "immediate", "stop")
+
+
+@pytest.fixture
+def server(running: Server) -> Server:
+    """The server with a fresh database and an empty volume."""
+    for path in running.backups.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for name in running.sql("select datname from pg_database where datname like 'the %'", "postgres").splitlines():
+        running.sql('drop database "{}" with (force)'.format(name.replace('"', '""')), "postgres")
+    running.sql('create database "the ""site""" owner "the owner"', "postgres")
+    for statement in (
+        'revoke all on database "the ""site""" from public',
+        'grant connect, temporary on database "the ""site""" to "the app"',
+        'alter database "the ""site""" set work_mem = \'7MB\'',
+        'alter default privileges for role "the owner" grant select on tables to "the app"',
+    ):
+        assert running.sql(statement) == ""
+    for statement in (
+        "create table note (id serial primary key, text text)",
+        f"insert into note (text) select md5(i::text) from generate_series(1, {ROWS}) i",
+        "create table django_migrations (id serial, app text, name text)",
+        "insert into django_migrations (app, name) values ('notes', '0001_initial'), ('notes', '0002_more')",
+    ):
+        assert running.sql(statement, user="the owner") == ""
+    return running
+
+
+CHECKSUM = "select count(*), md5(string_agg(text, '' order by id)) from note"
+
+
+def last_line(run: subprocess.CompletedProcess[str]) -> str:
+    """What a playbook shows as the cause."""
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert "Traceback" not in run.stderr
+    return run.stderr.strip().splitlines()[-1]
+
+
+def test_backup_tells_what_it_is(server: Server) -> None:
+    name = server.backup()
+    told = json.loads((server.backups / name / "backup.json").read_text())
+    dump = server.backups / name / "database.dump"
+    assert told["name"] == name
+    assert told["name"].endswith("-manual")
+    assert told["size_bytes"] == dump.stat().st_size > 1000
+    assert subprocess.run(["sha256sum", dump], capture_output=True, text=True).stdout.split()[0] == told["sha256"]
+    assert (told["database"], told["release"], told["migration"]) == (DATABASE, 'sha-"1"', "notes.0002_more")
+    comment = server.sql("select shobj_description(oid, 'pg_database') from pg_database where datname like 'the %'")
+    noted = json.loads(comment)["kubernetes_django"]["backup"]
+    assert (noted["name"], noted["size_bytes"], noted["scheduled"]) == (name, told["size_bytes"], True)
+    listed = [json.loads(line) for line in server.script("list").stdout.splitlines()]
+    assert listed[0] == {"backup": told, "places": ["volume"]}
+    assert listed[1]["volume"]["size_bytes"] > 0
+
+
+def test_restore_brings_rows_rights_and_settings_back(server: Server) -> None:
+    before = server.sql(CHECKSUM)
+    rights = "select datacl, datdba::regrole from pg_database where datname like 'the %site\"'"
+    rights_before = server.sql(rights)
+    name = server.backup()
+    server.sql("delete from note where id % 2 = 0; create table later ()")
+    run = server.script("restore", RESTORE="latest")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert server.sql(CHECKSUM) == before
+    assert server.sql("select to_regclass('later') is null") == "t"
+    assert server.sql(rights) == rights_before
+    assert server.sql("show work_mem") == "7MB"
+    assert server.sql("select count(*) from note", user="the app") == str(ROWS)
+    assert "permission denied" in server.sql("delete from note", user="the app")
+    assert server.sql("select reltuples from pg_class where relname = 'note'") == str(ROWS)
+    # What was there before is a backup and a database that lets nobody in.
+    assert [name, server.names()[-1]] == server.names()
+    assert server.names()[-1].endswith("-before-restore")
+    assert "not currently accepting connections" in server.sql("select 1", f"{DATABASE}_replaced")
+    # `latest` is still the same one, so that a second run does the same again.
+    assert server.script("restore", RESTORE="latest").returncode == 0
+    assert server.sql(CHECKSUM) == before
+    undo = server.names()[1]
+    assert server.script("restore", RESTORE=undo, KEEP_REPLACED="false").returncode == 0
+    assert server.sql("select count(*) from note") == str(ROWS // 2)
+    assert "does not exist" in server.sql("select 1", f"{DATABASE}_replaced")
+
+
+def test_restore_of_a_database_that_is_gone(server: Server) -> None:
+    before = server.sql(CHECKSUM)
+    server.backup()
+    server.sql('drop database "the ""site""" with (force)', "postgres")
+    run = server.script("restore", RESTORE="latest")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert server.sql(CHECKSUM) == before
+    assert server.sql("select count(*) from note", user="the app") == str(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        (
+            '"$real" "$@"; for f; do case $f in --file=*) truncate -s -200 "${f#--file=}"; esac; done',
+            "damaged or cut off",
+        ),
+        ('for f; do case $f in --file=*) : > "${f#--file=}"; esac; done', "the dump is empty."),
+        ('"$real" "$@"; exit 1', "the dump failed"),
+        ('"$real" --schema-only "$@"', "the dump holds no table"),
+    ],
+)
+def test_bad_dump_fails_and_is_not_kept(server: Server, program: str, message: str) -> None:
+    good = server.backup()
+    broken = server.folder / "bin" / "pg_dump"
+    broken.write_text(f"#!/bin/bash\nreal={SERVERS[-1]}/pg_dump\n{program}\n")
+    broken.chmod(0o755)
+    try:
+        assert message in last_line(server.script("backup"))
+    finally:
+        broken.unlink()
+    assert server.names() == [good]
+    assert not list(server.backups.glob(".*.part"))
+
+
+@pytest.mark.parametrize("spoil", ["truncate", "flip", "version", "dump gone"])
+def test_bad_backup_is_refused_and_nothing_is_touched(server: Server, spoil: str) -> None:
+    name = server.backup()
+    dump, told = server.backups / name / "database.dump", server.backups / name / "backup.json"
+    match spoil:
+        case "truncate":
+            os.truncate(dump, dump.stat().st_size // 2)
+            message = f"backup: {name} is not what it was: its checksum is"
+        case "flip":
+            dump.write_bytes(dump.read_bytes()[:-1] + b"?")
+            message = f"backup: {name} is not what it was: its checksum is"
+        case "version":
+            told.write_text(json.dumps(json.loads(told.read_text()) | {"server_version": "99.1"}))
+            message = f"backup: {name} was made by PostgreSQL 99, and the server is PostgreSQL"
+        case "dump gone":
+            dump.unlink()
+            message = f"backup: {name} has lost its database.dump"
+    for script in ("restore", "drill"):
+        assert message in last_line(server.script(script, RESTORE=name))
+    assert server.names() == [name]
+    assert server.sql(CHECKSUM).startswith(str(ROWS))
+
+
+def test_unknown_backup_is_refused_with_those_there_are(server: Server) -> None:
+    assert "there is no backup yet" in last_line(server.script("restore", RESTORE="latest"))
+    name = server.backup()
+    said = last_line(server.script("restore", RESTORE="20200101T000000Z-manual"))
+    assert said == f"backup: there is no backup 20200101T000000Z-manual. There are: {name}"
+    assert server.names() == [name]
+
+
+def test_failing_restore_leaves_the_data(server: Server) -> None:
+    """The backup is a good one, and its owner is not there any more."""
+    server.sql('create role departed; alter table note owner to departed; grant departed to "the owner"')
+    name = server.backup()
+    server.sql('reassign owned by departed to "the owner"; drop role departed')
+    before = server.sql(CHECKSUM)
+    said = last_line(server.script("restore", RESTORE=name))
+    assert f"the backup {name} could not be restored, and the data is as it was" in said
+    assert 'role "departed" does not exist' in said
+    assert server.sql(CHECKSUM) == before
+    assert server.sql("select count(*) from note", user="the app") == str(ROWS)
+    assert "does not exist" in server.sql("select 1", f"{DATABASE}_restoring")
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_restore_ended_at_any_moment_converges(server: Server, how: int) -> None:
+    before = server.sql(CHECKSUM)
+    name = server.backup()
+    server.sql("delete from note where id <= 100")
+    for pause in (0.1, 0.4, 0.8, 1.3):
+        command = ["runuser", "-u", "postgres", "--", "bash", str(server.folder / "scripts" / "restore.sh")]
+        variables = server.variables | server.login("restore") | {"RESTORE": name}
+        script = subprocess.Popen(
+            command, env=variables, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(pause)
+        # In a container a signal goes to process 1 alone, and with it everything in it is killed.
+        os.killpg(script.pid, how)
+        script.wait()
+        if how == signal.SIGTERM:
+            assert server.sql("select count(*) > 0 from note", user="the app") == "t"
+    run = server.script("restore", RESTORE=name)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert server.sql(CHECKSUM) == before
+    assert server.sql("select count(*) from pg_database where datname like 'the %restoring'") == "0"
+
+
+def test_nobody_gets_in_during_a_restore(server: Server) -> None:
+    """Its sessions are ended, and it is refused until the new database is complete."""
+    name = server.backup()
+    slow = server.folder / "bin" / "pg_restore"
+    slow.write_text(f'#!/bin/bash\n[[ "$*" != *--jobs* ]] || sleep 1.5\nexec {SERVERS[-1]}/pg_restore "$@"\n')
+    slow.chmod(0o755)
+    session = subprocess.Popen(
+        ["runuser", "-u", "postgres", "--", "psql", "-U", "the app", "-d", DATABASE, "-c", "select pg_sleep(60)"],
+        env=server.variables,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=server.folder,
+    )
+    try:
+        time.sleep(0.3)
+        variables = server.variables | server.login("restore") | {"RESTORE": name}
+        command = ["runuser", "-u", "postgres", "--", "bash", str(server.folder / "scripts" / "restore.sh")]
+        script = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        assert "terminating connection" in session.communicate(timeout=30)[1]
+        assert "is not currently accepting connections" in server.sql("select 1", user="the app")
+        assert script.wait(timeout=30) == 0
+    finally:
+        slow.unlink()
+    assert server.sql("select count(*) from note", user="the app") == str(ROWS)
+
+
+def test_retention_keeps_the_newest(server: Server) -> None:
+    made = [server.backup() for _ in range(5)]
+    assert server.names() == made[-3:]
+    old = [f"2020010{day}T000000Z-scheduled" for day in (1, 2)] + ["20200103T000000Z-before-restore"]
+    for name in old:
+        shutil.copytree(server.backups / made[-1], server.backups / name)
+    subprocess.run(["chown", "-R", "postgres:postgres", server.backups], check=True)
+    script = f". {server.folder}/scripts/common.sh; names | superfluous"
+    by_age = server.program("bash", "-c", script, KEEP="100", KEEP_DAYS="30").stdout.split()
+    assert sorted(by_age) == old[:2], "the only one from before a restore stays"
+    by_both = server.program("bash", "-c", script, KEEP="1", KEEP_DAYS="30").stdout.split()
+    assert sorted(by_both) == sorted(old[:2] + made[-3:-1])
+
+
+def test_drill_counts_the_rows_and_leaves_nothing(server: Server) -> None:
+    name = server.backup()
+    run = server.script("drill")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert f"drill passed: the backup {name} was restored in" in run.stdout
+    assert f"2 tables with {ROWS + 2} rows" in run.stdout
+    assert server.sql("select count(*) from pg_database where datname like 'the %'") == "1"
+    comment = server.sql("select shobj_description(oid, 'pg_database') from pg_database where datname like 'the %'")
+    noted = json.loads(comment)["kubernetes_django"]
+    assert (noted["drill"]["rows"], noted["backup"]["name"]) == (ROWS + 2, name)
+
+
+def test_comment_of_somebody_else_stays(server: Server) -> None:
+    server.sql('comment on database "the ""site""" is \'precious\'')
+    server.backup()
+    comment = server.sql("select shobj_description(oid, 'pg_database') from pg_database where datname like 'the %'")
+    assert comment == "precious"
+
+
+def test_volume_that_cannot_be_used_is_told(server: Server, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o755)
+    for path in (tmp_path, *tmp_path.parents):
+        if path.stat().st_mode & 0o777 == 0o700:
+            path.chmod(0o711)
+    said = last_line(server.script("backup", BACKUPS=str(closed)))
+    assert "postgres_backup_path: user" in said
+    assert "belongs to 0:0, mode 755" in said
+
+    full = tmp_path / "full"
+    full.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k,mode=0777", "full", full], check=True)
+    try:
+        said = last_line(server.script("backup", BACKUPS=str(full)))
+        assert "postgres_backup_size: the volume of the backups is full" in said
+        assert [path.name for path in full.iterdir()] == [".lock"]
+    finally:
+        subprocess.run(["umount", full], check=True)
+
+
+class Bucket:
+    """A real S3 server on this machine, with one bucket."""
+
+    def __init__(self, folder: Path) -> None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kubernetes-django" / "tests"
+        program, source = cache / "versitygw", ROOT / "tests" / "s3"
+        if not program.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            module = "github.com/versity/versitygw/cmd/versitygw"
+            subprocess.run(["go", "build", "-o", program, module], cwd=source, check=True)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.files = folder / "s3"
+        (self.files / "bucket").mkdir(parents=True)
+        self.log = (folder / "s3.log").open("w")
+        command = [
+            program,
+            "--access",
+            "key",
+            "--secret",
+            "the secret",
+            "--port",
+            f"127.0.0.1:{self.port}",
+            "posix",
+            self.files,
+        ]
+        self.server = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        login = folder / "s3-login"
+        login.mkdir()
+        (login / "access-key").write_text("key")
+        (login / "secret-key").write_text("the secret")
+        self.variables = {
+            "S3_ENDPOINT": f"http://127.0.0.1:{self.port}",
+            "S3_BUCKET": "bucket",
+            "S3_PREFIX": "site",
+            "S3_REGION": "us-east-1",
+            "S3_LOGIN": str(login),
+        }
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, (folder / "s3.log").read_text()
+                time.sleep(0.1)
+
+    def stop(self) -> None:
+        """End the server."""
+        self.server.terminate()
+        self.server.wait()
+
+
+@pytest.fixture
+def bucket(server: Server) -> Iterator[Bucket]:
+    folder = server.folder / f"bucket-{time.monotonic_ns()}"
+    folder.mkdir(mode=0o755)
+    made = Bucket(folder)
+    yield made
+    made.stop()
+
+
+needs_s3 = pytest.mark.skipif(not (shutil.which("go") and shutil.which("rclone")), reason="needs Go and rclone")
+
+
+@pytest.mark.long
+@needs_s3
+def test_backup_outlives_its_volume_in_a_bucket(server: Server, bucket: Bucket) -> None:
+    """Copied, listed, kept to the same number, and fetched again when the volume is gone."""
+    before = server.sql(CHECKSUM)
+    names = []
+    for _ in range(3):
+        while names and time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) in names[-1]:
+            time.sleep(0.1)
+        run = server.script("backup", **bucket.variables, KEEP="2")
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert "copied it to http://127.0.0.1" in run.stdout
+        names = server.names()
+    assert sorted(path.name for path in (bucket.files / "bucket" / "site").iterdir()) == names
+    listed = [json.loads(line) for line in server.script("list", **bucket.variables).stdout.splitlines()]
+    assert [item["places"] for item in listed[:-1]] == [["volume", "bucket"]] * 2
+    for name in names:
+        shutil.rmtree(server.backups / name)
+    listed = [json.loads(line) for line in server.script("list", **bucket.variables).stdout.splitlines()]
+    assert [(item["backup"]["name"], item["places"]) for item in listed[:-1]] == [(name, ["bucket"]) for name in names]
+    server.sql("delete from note")
+    run = server.script("restore", RESTORE=names[0], **bucket.variables)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert server.sql(CHECKSUM) == before
+
+
+@pytest.mark.long
+@needs_s3
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"S3_BUCKET": "elsewhere"}, "directory not found"),
+        ({"S3_ENDPOINT": "http://127.0.0.1:9"}, "connection refused"),
+        ({"secret": "another"}, "SignatureDoesNotMatch"),
+        ({"access": "nobody"}, "directory not found"),
+    ],
+)
+def test_bucket_that_refuses_is_told(server: Server, bucket: Bucket, wrong: dict[str, str], message: str) -> None:
+    """The Job fails, and the backup on the volume is a good one."""
+    for name in ("access", "secret"):
+        if name in wrong:
+            (Path(bucket.variables["S3_LOGIN"]) / f"{name}-key").write_text(wrong[name])
+    variables = bucket.variables | {name: value for name, value in wrong.items() if name.startswith("S3")}
+    said = last_line(server.script("backup", **variables))
+    assert said.startswith(
+        f"postgres_backup_s3_endpoint: {variables['S3_ENDPOINT']}, bucket {variables['S3_BUCKET']} refused: "
+    )
+    assert message in said
+    assert len(server.names()) == 1
+    assert server.script("restore", RESTORE="latest").returncode == 0
+
+
+def test_image_without_rclone_is_told(server: Server) -> None:
+    login = {
+        "S3_ENDPOINT": "http://127.0.0.1:9",
+        "S3_BUCKET": "b",
+        "S3_PREFIX": "",
+        "S3_REGION": "r",
+        "S3_LOGIN": "/nowhere",
+    }
+    path = server.folder / "few"
+    path.mkdir(exist_ok=True)
+    for place in (SERVERS[-1], Path("/usr/bin"), Path("/bin")):
+        for program in place.iterdir():
+            if program.name != "rclone" and not (path / program.name).exists():
+                (path / program.name).symlink_to(program)
+    command = ["env", f"PATH={path}", "bash", str(server.folder / "scripts" / "backup.sh")]
+    assert "this image has no rclone" in last_line(server.program(*command, **(server.login("backup") | login)))

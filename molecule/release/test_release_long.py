@@ -77,7 +77,8 @@ def test_rollback_that_older_code_may_not_bear(image: Image, original: str) -> N
     with requests("rollback that is refused, then forced"):
         with clock("rollback that is refused"):
             run = playbook("playbooks/rollback.yml")
-        failed(run, "Nothing was touched", "may not work with notes.0005_strict", "rollback_force=true")
+        failed(run, "Nothing was touched", "may not work with", "notes.0005_strict", "rollback_force=true")
+        assert "notes.0005_strict: Add field strict to note: older code gives it no value" in run.stdout
         serves(strict)
         run = playbook("playbooks/rollback.yml", "-e", "rollback_force=true")
         assert run.returncode == 0, run.stdout

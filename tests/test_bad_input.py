@@ -37,6 +37,28 @@ def refused(project: Project, *arguments: str, **environment: str) -> str:
         ("django_replicas=many", "django_replicas"),
         ("django_replicas=0", "django_replicas: 0 is out of range, it goes from 1 to 1000."),
         ("django_replicas=20", "may open 169 connections (8 a pod); PostgreSQL allows 97. Raise max_connections"),
+        (
+            '{"django_autoscaler": {"maximum": 20}}',
+            "maximum in django_autoscaler: 20 pods, 1 more during a rollout, and the migrations may open 169",
+        ),
+        (
+            '{"django_processes": [{"name": "worker", "command": ["x"], "replicas": 9, "connections": 10}]}',
+            "django_replicas: 2 pods, those of worker, 1 more during a rollout, and the migrations may open 125",
+        ),
+        ('{"django_autoscaler": {"minimum": 2}}', "django_autoscaler: minimum 2 and maximum 0: both go from 1 to 1000"),
+        ('{"django_processes": [{"name": "web", "command": ["x"]}]}', "and be neither web nor migrations."),
+        ('{"django_processes": [{"name": "a", "comand": ["x"]}]}', "comand"),
+        (
+            '{"django_volumes": [{"name": "tmp", "emptyDir": {}}]}',
+            "needs a name of its own, other than django, django-fallbacks, postgres",
+        ),
+        ('{"django_volumes": [{"name": "a", "hostPath": {"path": "/a"}}]}', "a is a hostPath, which Pod Security"),
+        ('{"django_volume_mounts": [{"name": "a", "mountPath": "/a"}]}', "one of django_volumes (there is none)."),
+        (
+            '{"django_migrations": "startup", "django_before_migrate": [["a"]]}',
+            "django_before_migrate: with django_migr",
+        ),
+        ("django_migrate_lock=true", "django_migrate_lock: migrate_locked takes the lock itself"),
         ("postgres_port=70000", "postgres_port: 70000 is out of range"),
         ("storage_kind=nfs", "value of storage_kind must be one of: hostpath, class, claim, got: nfs"),
         ('{"django_resources": {"limits": {"memroy": "1Gi"}}}', "memroy"),

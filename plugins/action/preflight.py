@@ -18,12 +18,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils import checks_backups, lease, releases, variables
+from ansible_collections.kubernetes_django.site.plugins.module_utils import (
+    checks_backups,
+    checks_django,
+    lease,
+    releases,
+    variables,
+)
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_backups import check_backups
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_postgres import check_postgres
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import PART_OF, check_volume
@@ -47,6 +52,8 @@ FACTS = {
     "storage_volume_released",
     "storage_volume_current",
     "storage_volume_namespace_left",
+    "site_django_leftovers",
+    "site_django_replicas",
     "site_secrets",
     "site_labels",
     "site_pod_security_context",
@@ -85,6 +92,7 @@ RANGES = {
     "django_connections": (0, 10000),
     "django_node_port": (1, 65535),
     "django_replicas": (1, 1000),
+    "django_disruptions": (0, 1000),
     "django_drain_seconds": (0, 600),
     "django_stop_seconds": (15, 3600),
     "django_progress_seconds": (10, 3600),
@@ -184,29 +192,9 @@ class ActionModule(ActionBase):
             for name, (low, high) in RANGES.items()
             if isinstance(values.get(name), int) and not low <= values[name] <= high
         ]
-        if not findings and "django_replicas" in values and "postgres_settings" in values:
-            findings += check_connections(values)
         if not findings:
-            findings += checks_backups.check_schedules(values)
+            findings += checks_django.check_options(values) + checks_backups.check_schedules(values)
         return values, findings
-
-
-def check_connections(values: dict[str, Any]) -> list[str]:
-    """The connections that all pods may open must fit into what the server allows."""
-    cores = (values["django_resources"].get("limits") or {}).get("cpu", "1")
-    cores = float(cores[:-1]) / 1000 if cores.endswith("m") else float(cores)
-    # As webapp/gunicorn.conf.py does it.
-    each = values["django_connections"] or 4 * max(2, math.ceil(cores))
-    pods = values["django_replicas"] + 1
-    needed = pods * each + 1
-    allowed = int(values["postgres_settings"].get("max_connections", 100)) - 3
-    if needed <= allowed:
-        return []
-    return [
-        f"django_replicas: {pods - 1} pods, one more during a rollout, and the migrations may open {needed} "
-        f"connections ({each} a pod); PostgreSQL allows {allowed}. Raise max_connections in postgres_settings, "
-        "or lower django_replicas or the pods' limit of cores."
-    ]
 
 
 def check_cluster(
@@ -226,7 +214,7 @@ def check_cluster(
     site, name = values["site_name"], values["site_namespace"]
     version = kube.request("GET", "/version")
     volumes = [("list", "", "persistentvolumes")] if values.get("storage_kind") == "hostpath" else []
-    findings = check_version(version) + check_rights(kube, name, RIGHTS + volumes)
+    findings = check_version(version) + check_rights(kube, name, RIGHTS + volumes + checks_django.rights(values))
     if findings:
         # Without the right to look, what follows would only say so again.
         return {}, findings
@@ -256,6 +244,7 @@ def check_cluster(
         findings += backup_findings
     if "django_node_port" in values:
         findings += check_node_port(kube, values["django_node_port"], name, values["django_service"])
+    facts |= checks_django.look(kube, values, namespace is not None)
     secrets = read_secrets(kube, name, site) if namespace else {}
     facts["site_secrets"] = {secret: checksum(data) for secret, data in secrets.items()}
     if "postgres_settings" in values:

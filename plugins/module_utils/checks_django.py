@@ -1,0 +1,207 @@
+"""What preflight has to know of role django: whether its options fit together, and what the cluster still has."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+
+# Volumes of the role's own.
+TAKEN_VOLUMES = {"django", "django-fallbacks", "postgres", "postgres-ca", "postgres-owner", "tmp"}
+FIELD_MANAGER = "kubernetes-django"
+
+
+def check_options(values: dict[str, Any]) -> list[str]:
+    """What is wrong with the options of role django together.
+
+    Args:
+        values: the options of all roles that are checked, of the types that the argument specs say.
+    """
+    if "django_processes" not in values:
+        return []
+    findings = check_processes(values["django_processes"]) + check_volumes(values)
+    if autoscaler := autoscaler_of(values):
+        least, most = autoscaler.get("minimum", 2), autoscaler.get("maximum", 0)
+        if not 1 <= least <= most <= 1000:
+            findings.append(
+                f"django_autoscaler: minimum {least} and maximum {most}: both go from 1 to 1000, and the maximum is "
+                "not below the minimum."
+            )
+        if "cpu" not in (values["django_resources"].get("requests") or {}):
+            findings.append(
+                "django_autoscaler: its percentage is of requests.cpu in django_resources, which is missing. Set it."
+            )
+    hooks = [name for name in ("django_before_migrate", "django_after_migrate") if values[name]]
+    if hooks and values["django_migrations"] == "startup":
+        findings.append(
+            f"{' and '.join(hooks)}: with django_migrations startup the pods migrate by themselves, with nothing "
+            "before or after it. Set django_migrations to job, or put the commands into django_command."
+        )
+    if values["django_migrate_lock"] and "migrate_locked" in values["django_migrate_command"]:
+        findings.append(
+            "django_migrate_lock: migrate_locked takes the lock itself and would wait for this one. Set it to false."
+        )
+    if not findings and "postgres_settings" in values:
+        findings += check_connections(values)
+    return findings
+
+
+def check_processes(processes: list[dict[str, Any]]) -> list[str]:
+    """Names that a Deployment can have, each once, and numbers that make sense."""
+    findings = []
+    names = [process["name"] for process in processes]
+    for process in processes:
+        name = process["name"]
+        if not re.fullmatch(r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?", name) or name in ("web", "migrations"):
+            findings.append(
+                f"django_processes: {name!r} must be at most 30 lower-case letters, digits and hyphens, begin with a "
+                "letter, and be neither web nor migrations."
+            )
+        if not process["command"]:
+            findings.append(f"django_processes: {name} has no command.")
+        for key, (low, high) in {
+            "replicas": (0, 1000),
+            "connections": (0, 10000),
+            "ready_seconds": (0, 600),
+            "stop_seconds": (1, 86400),
+        }.items():
+            if process.get(key) is not None and not low <= process[key] <= high:
+                findings.append(f"django_processes: {name}: {key} goes from {low} to {high}, not {process[key]}.")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    return findings + [f"django_processes: {name} is there twice." for name in twice]
+
+
+def check_volumes(values: dict[str, Any]) -> list[str]:
+    """Every mount has its volume, and every volume a name of its own and a kind that Pod Security lets in."""
+    findings = []
+    names = [volume.get("name") for volume in values["django_volumes"]]
+    for volume in values["django_volumes"]:
+        name = volume.get("name")
+        if not name or name in TAKEN_VOLUMES or names.count(name) > 1:
+            findings.append(
+                f"django_volumes: {volume} needs a name of its own, other than {', '.join(sorted(TAKEN_VOLUMES))}."
+            )
+        if "hostPath" in volume:
+            findings.append(
+                f"django_volumes: {name} is a hostPath, which Pod Security restricted refuses. Make a "
+                "PersistentVolumeClaim and name it: {persistentVolumeClaim: {claimName: …}}."
+            )
+    for mount in values["django_volume_mounts"]:
+        if mount.get("name") not in names or not str(mount.get("mountPath", "")).startswith("/"):
+            findings.append(
+                f"django_volume_mounts: {mount} needs a mountPath, and the name of one of django_volumes "
+                f"({', '.join(map(str, names)) or 'there is none'})."
+            )
+    return findings
+
+
+def check_connections(values: dict[str, Any]) -> list[str]:
+    """The connections that all pods may open must fit into what the server allows."""
+    cores = (values["django_resources"].get("limits") or {}).get("cpu", "1")
+    cores = float(cores[:-1]) / 1000 if cores.endswith("m") else float(cores)
+    # As webapp/gunicorn.conf.py does it.
+    each = values["django_connections"] or 4 * max(2, math.ceil(cores))
+    processes, pods = values["django_processes"], most_pods(values)
+    # More pods during a rollout, one of each process, and the migrations.
+    surge = str(values["django_max_surge"])
+    more = math.ceil(pods * int(surge[:-1]) / 100) if surge.endswith("%") else int(surge)
+    needed = (pods + more) * each + (2 if values["django_migrate_lock"] else 1)
+    needed += sum((process["replicas"] + 1) * process["connections"] for process in processes if process["replicas"])
+    allowed = int(values["postgres_settings"].get("max_connections", 100)) - 3
+    if needed <= allowed:
+        return []
+    variable = "maximum in django_autoscaler" if autoscaler_of(values) else "django_replicas"
+    others = f", those of {', '.join(process['name'] for process in processes)}" if processes else ""
+    return [
+        f"{variable}: {pods} pods{others}, {more} more during a rollout, and the migrations may open {needed} "
+        f"connections ({each} a pod); PostgreSQL allows {allowed}. Raise max_connections in postgres_settings, "
+        f"or lower {variable} or the pods' limit of cores."
+    ]
+
+
+def rights(values: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Verb, group and resource of what the options ask for, beside what every deploy does."""
+    wanted = []
+    if "django_processes" not in values:
+        return wanted
+    if autoscaler_of(values):
+        wanted.append(("patch", "autoscaling", "horizontalpodautoscalers"))
+    if has_budget(values):
+        wanted.append(("patch", "policy", "poddisruptionbudgets"))
+    return wanted
+
+
+def autoscaler_of(values: dict[str, Any]) -> dict[str, int]:
+    """What was given of the autoscaler; validation puts None for the rest. Empty for none."""
+    return {key: value for key, value in values["django_autoscaler"].items() if value is not None}
+
+
+def most_pods(values: dict[str, Any]) -> int:
+    """How many web pods there may be, outside rollouts."""
+    return autoscaler_of(values).get("maximum") or values["django_replicas"]
+
+
+def has_budget(values: dict[str, Any]) -> bool:
+    """Whether the web pods have a PodDisruptionBudget: over a single pod it would protect nothing."""
+    return values["django_disruptions"] > 0 and most_pods(values) > 1
+
+
+def look(kube: Kube, values: dict[str, Any], exists: bool) -> dict[str, Any]:
+    """What of role django's is in the cluster.
+
+    Args:
+        kube: the connection.
+        values: the options of all roles.
+        exists: whether the namespace does.
+
+    Returns:
+        facts: `site_django_leftovers`, the objects that the options no longer ask for, as manifests to delete, and
+        `site_django_replicas`, the number of web pods that an earlier deploy set and the autoscaler now has to keep, 0
+        for none.
+
+    Raises:
+        KubeError: no answer.
+    """
+    if "django_processes" not in values:
+        return {}
+    namespace, name = values["site_namespace"], values["django_name"]
+    facts: dict[str, Any] = {"site_django_leftovers": [], "site_django_replicas": 0}
+    if not exists:
+        return facts
+    wanted = {f"{name}-{process['name']}" for process in values["django_processes"]} | {name}
+    selector = {"app.kubernetes.io/part-of": values["site_name"], "app.kubernetes.io/name": name}
+    deployments = kube.list("Deployment", namespace, selector)
+    surplus = [("apps/v1", "Deployment", item) for item in deployments if item["metadata"]["name"] not in wanted]
+    if not autoscaler_of(values):
+        surplus += listed(kube, "autoscaling/v2", "HorizontalPodAutoscaler", namespace, selector)
+    elif web := next((item for item in deployments if item["metadata"]["name"] == name and sets_replicas(item)), None):
+        facts["site_django_replicas"] = web["spec"]["replicas"]
+    if not has_budget(values):
+        surplus += listed(kube, "policy/v1", "PodDisruptionBudget", namespace, selector)
+    facts["site_django_leftovers"] = [
+        {"apiVersion": version, "kind": kind, "metadata": {"name": item["metadata"]["name"], "namespace": namespace}}
+        for version, kind, item in surplus
+    ]
+    return facts
+
+
+def listed(
+    kube: Kube, version: str, kind: str, namespace: str, selector: dict[str, str]
+) -> list[tuple[str, str, dict]]:
+    """The objects of a kind, with version and kind; none for an account that may not look: it has made none either."""
+    try:
+        return [(version, kind, item) for item in kube.list(kind, namespace, selector)]
+    except KubeError as error:
+        if error.status == 403:
+            return []
+        raise
+
+
+def sets_replicas(deployment: dict) -> bool:
+    """Whether an earlier deploy set the number of pods: leaving it out would then mean one, not what is there."""
+    return any(
+        entry.get("manager") == FIELD_MANAGER and "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
+        for entry in deployment["metadata"].get("managedFields") or []
+    )

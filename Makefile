@@ -22,7 +22,7 @@ test: ## Run the tests, the short form of every promise
 	@scripts/test lint unit webapp molecule release backup_restore
 
 test-all: ## Run the long tests as well
-	@scripts/test lint unit webapp webapp_long molecule release release_long backup_restore backup_restore_long
+	@scripts/test lint unit webapp webapp_long molecule release release_long backup_restore backup_restore_long project
 
 lint: ## Look at the text of everything
 	@scripts/test lint

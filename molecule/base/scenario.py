@@ -20,7 +20,7 @@ NAME, NAMESPACE = os.environ["SITE_NAME"], os.environ["SITE_NAMESPACE"]
 TOOLS = Path(sys.executable).parent
 
 
-def kubectl(*arguments: str) -> str:
+def kubectl(*arguments: str, stdin: str | None = None) -> str:
     """Run kubectl on the site's cluster and namespace; return what it prints."""
     place = (
         "--kubeconfig",
@@ -30,7 +30,8 @@ def kubectl(*arguments: str) -> str:
         "--namespace",
         NAMESPACE,
     )
-    return subprocess.run(["kubectl", *place, *arguments], check=True, capture_output=True, text=True).stdout
+    command = ["kubectl", *place, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, input=stdin).stdout
 
 
 def items(kinds: str, *arguments: str) -> list[dict]:

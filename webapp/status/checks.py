@@ -6,6 +6,7 @@ Two queries, whatever there is to look at; and, once a second, the health check 
 from __future__ import annotations
 
 import logging
+import mmap
 import threading
 import time
 from dataclasses import dataclass
@@ -248,22 +249,27 @@ def _expected_tables() -> tuple[str, ...]:
 
 
 class Readiness:
-    """Whether the database answers, asked at most once a second, whoever asks how often.
+    """Whether this pod has reached its database, asked at most once a second until it has.
 
-    With WAIT_FOR_SCHEMA also whether every migration of this code was applied, until that was so once. Later on, and
-    with migrations that this code does not know, the schema does not matter.
+    With WAIT_FOR_SCHEMA that takes a schema with every migration of this code; migrations that this code does not know
+    do not matter. From then on the pod stays ready. An outage of the database takes every pod at once: were they not
+    ready, the Service would have none left, and users would find the connection refused where a page can tell them what
+    is the matter. And when the database is back, nobody has to wait until that has got about.
     """
 
     KEEP = 1.0  # seconds
 
     def __init__(self) -> None:
-        self._schema_reached = not settings.WAIT_FOR_SCHEMA
         self._lock = threading.Lock()
         self._asked_at = float("-inf")
         self._ready = False
+        # Shared by the workers, which are forked from the process that makes this: each probe meets another one.
+        self._reached = mmap.mmap(-1, 1)
 
     def ready(self) -> bool:
         """One query, bounded by READY_TIMEOUT. Callers meanwhile wait for its result and share it."""
+        if self._reached[0]:
+            return True
         with self._lock:
             if time.monotonic() - self._asked_at >= self.KEEP:
                 self._ready = self._ask()
@@ -273,13 +279,14 @@ class Readiness:
     def _ask(self) -> bool:
         try:
             with deadline(settings.READY_TIMEOUT), connection.cursor() as cursor:
-                cursor.execute("SELECT 1" if self._schema_reached else migrations.RECORDED_SQL)
-                if not self._schema_reached:
+                cursor.execute(migrations.RECORDED_SQL if settings.WAIT_FOR_SCHEMA else "SELECT 1")
+                if settings.WAIT_FOR_SCHEMA:
                     pending = migrations.compare(migrations.known(), cursor.fetchall()).pending
-                    self._schema_reached = not pending
                     if pending:
                         log.warning("not ready: the database lacks %s", ", ".join(".".join(key) for key in pending))
-                return self._schema_reached
+                        return False
+                self._reached[0] = 1
+                return True
         except DatabaseError as error:
             connection.close_if_unusable_or_obsolete()
             # During a restore no pod has a database: taken out of the Service, none of them could say so.

@@ -1,7 +1,8 @@
 """/livez and /readyz, in Kubernetes' own format.
 
-/livez does not ask the database: restarting a pod mends no database. /readyz does, and with DJANGO_WAIT_FOR_SCHEMA
-waits for the migrations of its own code. Those it does not know do not matter: or a rollback would never become ready.
+/livez does not ask the database: restarting a pod mends no database. /readyz does until the database has answered once,
+and with DJANGO_WAIT_FOR_SCHEMA waits for the migrations of its own code. Those it does not know do not matter: or a
+rollback would never become ready.
 """
 
 from __future__ import annotations

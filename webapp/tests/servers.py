@@ -274,9 +274,10 @@ class Network:
     def mend(self) -> None:
         """Take connections."""
         self._listener = socket.create_server(("127.0.0.1", self.port))
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+        threading.Thread(target=self.accept, args=(self._listener,), daemon=True).start()
 
-    def _accept(self, listener: socket.socket) -> None:
+    def accept(self, listener: socket.socket) -> None:
+        """Pass on every connection that comes to `listener`."""
         with contextlib.suppress(OSError):
             while True:
                 client = listener.accept()[0]
@@ -314,8 +315,11 @@ class Network:
 
 
 @contextlib.contextmanager
-def black_hole() -> Iterator[int]:
-    """A port whose packets vanish: its queue of connections is full, so the kernel drops what comes."""
+def black_hole(until: Network | None = None) -> Iterator[int]:
+    """A port whose packets vanish: its queue of connections is full, so the kernel drops what comes.
+
+    With `until`, that network takes the connections from 0.2 s after the block began.
+    """
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -325,4 +329,8 @@ def black_hole() -> Iterator[int]:
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
         time.sleep(0.1)
+        if until:
+            opening = threading.Timer(0.2, until.accept, [listener])
+            opening.daemon = True
+            opening.start()
         yield listener.getsockname()[1]

@@ -104,6 +104,17 @@ def test_name_server_that_does_not_answer(database, setting, monkeypatch):
     time.sleep(2.6)  # for the resolver's one thread to be free again
 
 
+def test_lost_first_packet_is_not_waited_for(postgres, database, setting):
+    """A connection is begun anew: the kernel would repeat the packet after a second, to where the first one went."""
+    network = servers.Network(postgres.port)
+    with servers.black_hole(until=network) as port:
+        setting(PORT=port)
+        start = time.monotonic()
+        connection.ensure_connection()
+        assert 0.2 < time.monotonic() - start < 0.9
+    network.cut()
+
+
 def test_packets_vanish_before_connecting(database, setting):
     with servers.black_hole() as port:
         setting(PORT=port)

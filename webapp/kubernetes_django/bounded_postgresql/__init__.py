@@ -8,8 +8,12 @@ answers never come). So the web process waits itself, through psycopg2's wait ca
 - a statement: POSTGRES_STATEMENT_TIMEOUT, at which the server ends it, and one second on top;
 - less inside `with deadline(seconds):`.
 
-And waits do not add up: after one that ended without an answer, new connections fail at once for a second, then one
+And waits do not add up: after one that ended without an answer, new connections fail at once for a moment, then one
 is tried while the others go on failing. Otherwise every thread would soon wait, and /livez behind them.
+
+A connection that gets no answer to its very first packet is begun anew, several times within the limit: packets to a
+database pod that is gone are dropped, and the kernel's table of connections sends a repeated packet to where the first
+one went, even when the Service has a new pod by then.
 
 The price: psycopg2 has no COPY while a wait callback is set. Management commands do not set it.
 """
@@ -28,6 +32,8 @@ import psycopg2.extensions
 from django.conf import settings
 
 _deadline: ContextVar[float | None] = ContextVar("database_deadline", default=None)
+# Seconds for the first answer of a server that is connected to.
+_handshake: ContextVar[float | None] = ContextVar("database_handshake", default=None)
 
 
 @contextmanager
@@ -46,14 +52,28 @@ def remaining(limit: float) -> float:
     return limit if end is None else max(0.0, min(limit, end - time.monotonic()))
 
 
+@contextmanager
+def handshake(seconds: float) -> Iterator[None]:
+    """Connecting inside raises HandshakeTimeout when the server's host has not answered at all after `seconds`."""
+    token = _handshake.set(seconds)
+    try:
+        yield
+    finally:
+        _handshake.reset(token)
+
+
 class DatabaseTimeout(psycopg2.OperationalError):
     """The database did not answer in time. Django turns it into its own OperationalError."""
+
+
+class HandshakeTimeout(DatabaseTimeout):
+    """Nobody answered at all, and it is not too late to try again."""
 
 
 class Breaker:
     """Knows that the database did not answer a moment ago."""
 
-    PAUSE = 1.0  # seconds until connecting is tried again, by one at a time
+    PAUSE = 0.25  # seconds until connecting is tried again, by one at a time
     FORGET = 5.0  # seconds after which nothing is known any more
 
     def __init__(self) -> None:
@@ -101,13 +121,18 @@ def _wait(connection: psycopg2.extensions.connection) -> None:
     limit = settings.POSTGRES_CONNECT_TIMEOUT if connecting else settings.POSTGRES_STATEMENT_TIMEOUT + 1
     limit = remaining(limit)
     end = time.monotonic() + limit
+    first = _handshake.get() if connecting else None
     while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
         poll = select.poll()
         poll.register(
             connection.fileno(),
             select.POLLIN if state == psycopg2.extensions.POLL_READ else select.POLLOUT,
         )
-        if not poll.poll(max(0.0, end - time.monotonic()) * 1000):
+        left = max(0.0, end - time.monotonic())
+        if not poll.poll(min(left, left if first is None else first) * 1000):
             # psycopg2 closes the connection of a callback that raises.
+            if first is not None and first < left:
+                raise HandshakeTimeout("connecting: no answer")
             what = "connecting" if connecting else "a statement"
             raise breaker.trip(DatabaseTimeout(f"{what} timed out: no answer within {limit:.1f} s"))
+        first = None

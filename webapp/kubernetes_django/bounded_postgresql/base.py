@@ -7,13 +7,21 @@ import select
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor, TimeoutError
+from contextlib import suppress
 from typing import Any
 
 import psycopg2
 from django.conf import settings
 from django.db.backends.postgresql import base
 
-from kubernetes_django.bounded_postgresql import DatabaseTimeout, breaker, deadline, remaining
+from kubernetes_django.bounded_postgresql import (
+    DatabaseTimeout,
+    HandshakeTimeout,
+    breaker,
+    deadline,
+    handshake,
+    remaining,
+)
 
 # One thread: while a look-up hangs, the next ones wait in line behind it and give up in time.
 _resolver = ThreadPoolExecutor(1, thread_name_prefix="resolve")
@@ -23,17 +31,25 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """PostgreSQL by psycopg2, with a bounded name look-up and the time that connecting took."""
 
     ASK_EVERY = 1.0  # seconds
+    # Seconds for the first answer, one try after the other; the last one has what is left of the time to connect.
+    HANDSHAKES = (0.3, 0.5)
     connect_seconds: float | None = None
     _asked_at = float("-inf")
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Connect. Raises psycopg2.OperationalError, which Django wraps."""
         start = time.perf_counter()
-        with breaker.attempt():
-            connection = super().get_new_connection(_with_addresses(conn_params))
+        with breaker.attempt(), deadline(settings.POSTGRES_CONNECT_TIMEOUT):
+            connection = self._connect(_with_addresses(conn_params))
         self.connect_seconds = time.perf_counter() - start
         self._asked_at = time.monotonic()
         return connection
+
+    def _connect(self, params: dict[str, Any]) -> Any:
+        for seconds in self.HANDSHAKES:
+            with suppress(HandshakeTimeout), handshake(seconds):
+                return super().get_new_connection(params)
+        return super().get_new_connection(params)
 
     def is_usable(self) -> bool:
         """The health check of a connection that was used before, at the first query of a request.

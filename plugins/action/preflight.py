@@ -110,6 +110,7 @@ RIGHTS = [
     ("patch", "", "services"),
     ("patch", "", "configmaps"),
     ("patch", "", "persistentvolumeclaims"),
+    ("patch", "networking.k8s.io", "networkpolicies"),
     ("patch", "apps", "statefulsets"),
     ("patch", "apps", "deployments"),
     ("list", "apps", "replicasets"),

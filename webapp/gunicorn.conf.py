@@ -31,7 +31,7 @@ if not re.fullmatch(r"\d+(\.\d+)?|\d+m", limit) or cores(limit) <= 0:
     limit = "1"
 
 bind = f"0.0.0.0:{env.number('PORT', 8000, 1, 65535)}"
-worker_class = "gthread"
+worker_class = "kubernetes_django.worker.BufferingWorker"  # threads that slow clients cannot hold
 # One process keeps one core busy (Python's lock); a second one serves on when the first is replaced.
 workers = env.number("WEB_CONCURRENCY", min(max(2, math.ceil(cores(limit))), 16), 1, 64)
 # Threads wait for the database side by side. Each keeps a connection: workers times threads a pod.
@@ -71,12 +71,13 @@ def on_starting(server: Arbiter) -> None:
 
 
 def when_ready(server: Arbiter) -> None:
-    """A client that stops in the middle of a request or of an answer has its thread for 5 seconds, not for ever.
+    """A client that stops in the middle of an answer, or of a long request, has its thread for 5 seconds, not for ever.
 
-    Accepted connections inherit this. It does not replace a buffering proxy where clients are hostile.
+    Accepted connections inherit this, and a buffer that holds a request until all of it is there.
     """
     limit = struct.pack("ll", 5, 0)  # seconds, microseconds
     for listener in server.LISTENERS:
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 192 * 1024)
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 

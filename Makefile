@@ -22,7 +22,7 @@ test: ## Run the tests, the short form of every promise
 	@scripts/test lint unit webapp molecule survive release backup_restore
 
 test-all: ## Run the long tests as well
-	@scripts/test lint unit webapp webapp_long molecule release release_long backup_restore backup_restore_long project survive
+	@scripts/test lint unit webapp webapp_long molecule release release_long backup_restore backup_restore_long project survive judges hardening
 
 survive: ## Break everything on purpose, the cluster included; prints what it cost
 	@scripts/test survive_long
@@ -48,4 +48,10 @@ TEST_REQUIREMENTS := webapp/requirements.txt webapp/requirements-test.txt tests/
 	@echo "-- Installing the tests' tools into .venv-test"
 	@rm -rf .venv-test && $(PYTHON) -m venv .venv-test
 	@.venv-test/bin/pip install --quiet --require-hashes $(TEST_REQUIREMENTS:%=--requirement %)
+	@touch $@
+
+# checkov brings a hundred packages of its own.
+.venv-judges/.installed: tests/judges/requirements.txt
+	@rm -rf .venv-judges && $(PYTHON) -m venv .venv-judges
+	@.venv-judges/bin/pip install --quiet --require-hashes --requirement $<
 	@touch $@

@@ -43,7 +43,7 @@ keepalive = 75  # longer than the usual proxy keeps an idle connection, so that 
 
 preload_app = True  # wrong settings end the master, not worker after worker
 control_socket_disable = True  # it needs a writable home directory
-_memory = "/dev/shm"  # noqa: S108 (in a container it is the pod's own)
+_memory = "/dev/shm"  # noqa: S108 (in a container it is the pod's own)  # nosec B108
 worker_tmp_dir = _memory if os.access(_memory, os.W_OK) else None  # the workers' heartbeats, never on a disk
 
 accesslog = None  # kubernetes_django.middleware logs requests, with their ids and without probes

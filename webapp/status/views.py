@@ -33,7 +33,7 @@ def page(request: HttpRequest) -> HttpResponse:
     tone = _TONES[facts["status"]]
     context = {
         "facts": facts,
-        "cards": [(card.name, card.title, SafeString("\n".join(map(_row, card.rows)))) for card in cards],
+        "cards": [(card.name, card.title, _rows(card)) for card in cards],
         "text": text,
         "checked": report.human_clock(facts["checked_at"]),
         "tone": tone,
@@ -62,6 +62,11 @@ def metrics_page(request: HttpRequest) -> HttpResponse:
 def _file(name: str) -> str:
     """The hashed URL of a static file."""
     return static(f"status/{name}")
+
+
+def _rows(card: report.Card) -> SafeString:
+    """A card's rows, each escaped by its template."""
+    return SafeString("\n".join(map(_row, card.rows)))
 
 
 @lru_cache(256)

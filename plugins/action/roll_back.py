@@ -40,24 +40,16 @@ class ActionModule(ActionBase):
         cause = args.get("cause")
         if self._task.check_mode:
             return result | {"failed": bool(cause), "msg": cause or "", "changed": not cause}
-        said, image = [], None
+        said: list[str] = []
         workloads: list[dict[str, str]] = []
         try:
             kube = Kube(args["kubeconfig"], args["context"])
-            for name in args["deployments"]:
-                item = kube.get("Deployment", name, args["namespace"])
-                if item is None:
-                    continue
-                found = releases.releases_of(kube, item)
-                if args.get("revision") is None:
-                    put, line = put_back(kube, item, found)
-                else:
-                    wanted = image or str(args["revision"])
-                    put, line = go_to(kube, item, releases.find_wanted(found, wanted), wanted)
-                    image = image or (put and put.image)
+            items = [kube.get("Deployment", name, args["namespace"]) for name in args["deployments"]]
+            for each, put, line in plan(kube, [item for item in items if item], args.get("revision")):
                 said.append(line)
                 if put:
-                    workloads.append({"kind": "Deployment", "name": name})
+                    releases.put_to(kube, each, put)
+                    workloads.append({"kind": "Deployment", "name": each["metadata"]["name"]})
             if cause:
                 said += [
                     text for each in workloads for text in wait(kube, args["namespace"], each["name"], args["timeout"])
@@ -70,37 +62,59 @@ class ActionModule(ActionBase):
         return result | {"changed": bool(workloads), "failed": bool(cause), "msg": text, "workloads": workloads}
 
 
-def put_back(kube: Kube, deployment: dict, found: list[releases.Release]) -> tuple[releases.Release | None, str]:
-    """Undo a release that did not become ready.
+Step = tuple[dict[str, Any], releases.Release | None, str]
 
-    Returns:
-        the release that was put back, if one was, and a sentence for people.
+
+def plan(kube: Kube, deployments: list[dict], revision: Any) -> list[Step]:
+    """What becomes of each Deployment: the release it goes to, if to another one, and a sentence for people.
+
+    They are one release: where one of them is put back, those that came with the same image go along.
     """
+    found = {id(each): releases.releases_of(kube, each) for each in deployments}
+    steps, image = [], None
+    for each in deployments:
+        if revision is None:
+            step = put_back(kube, each, found[id(each)])
+        else:
+            wanted = image or str(revision)
+            step = go_to(each, releases.find_wanted(found[id(each)], wanted), wanted)
+        image = image or (step[1] and step[1].image)
+        steps.append(step)
+    if image and revision is None:
+        steps = [
+            step if step[1] else go_to(step[0], releases.find_wanted(found[id(step[0])], image), image)
+            for step in steps
+        ]
+    return steps
+
+
+def put_back(kube: Kube, deployment: dict, found: list[releases.Release]) -> Step:
+    """Undo a release that did not become ready."""
     name = deployment["metadata"]["name"]
-    if is_ready(deployment):
-        return None, f"Deployment {name} is as it should be and was left alone."
+    if is_ready(deployment | {"kind": "Deployment"}):
+        return deployment, None, f"Deployment {name} is as it should be and was left alone."
     if releases.was_live(deployment, found):
-        return None, f"The release of Deployment {name} was live before this run, so nothing was put back."
+        return (
+            deployment,
+            None,
+            f"The release of Deployment {name} was live before this run, so nothing was put back.",
+        )
     newest = next((release for release in found if release.live), None)
     serving = releases.find_serving(found)
     if newest is None or serving is None:
-        return None, f"This was the first release of Deployment {name}: there is none to go back to."
-    releases.put_to(kube, deployment, serving)
+        return deployment, None, f"This was the first release of Deployment {name}: there is none to go back to."
     releases.mark_failed(kube, newest)
-    return serving, f"Deployment {name} was put back to {serving.label}, whose pods went on serving."
+    return deployment, serving, f"Deployment {name} was put back to {serving.label}, whose pods went on serving."
 
 
-def go_to(
-    kube: Kube, deployment: dict, wanted: releases.Release | None, said: str
-) -> tuple[releases.Release | None, str]:
-    """Go to a release; what is returned is as in put_back."""
+def go_to(deployment: dict, wanted: releases.Release | None, said: str) -> Step:
+    """Go to a release; `said` is what was asked for."""
     name = deployment["metadata"]["name"]
     if wanted is None:
-        return None, f"Deployment {name} has no release {said} and was left alone."
+        return deployment, None, f"Deployment {name} has no release {said} and was left alone."
     if wanted.live:
-        return None, f"Deployment {name} has {wanted.label} already."
-    releases.put_to(kube, deployment, wanted)
-    return wanted, f"Deployment {name} goes to {wanted.label}."
+        return deployment, None, f"Deployment {name} has {wanted.label} already."
+    return deployment, wanted, f"Deployment {name} goes to {wanted.label}."
 
 
 def wait(kube: Kube, namespace: str, name: str, seconds: str | int) -> list[str]:

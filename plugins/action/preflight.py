@@ -42,6 +42,7 @@ from ansible.plugins.action import ActionBase
 FACTS = {
     "site_exists",
     "site_namespace_current",
+    "site_namespace_kinds",
     "site_serving",
     "site_pending",
     "site_node_addresses",
@@ -232,6 +233,9 @@ def check_cluster(
         # One node, at an address of this machine, and root here: a directory of the node is a directory of ours.
         "site_node_is_here": len(addresses) == 2 and addresses[0] == "127.0.0.1" and os.geteuid() == 0,
     }
+    if "namespace_quota" in values:
+        kinds = ("NetworkPolicy", "ResourceQuota", "LimitRange") if namespace else ()
+        facts["site_namespace_kinds"] = [kind for kind in kinds if kube.list(kind, name, {PART_OF: site})]
     if "django_name" in values:
         # Before the first release nobody can be hurt by the order in which things start.
         facts["site_serving"] = bool(namespace and kube.get("Deployment", values["django_name"], name))

@@ -120,6 +120,14 @@ def check_external(
             "data would not move. Back it up, restore it there, take it away with playbooks/reset.yml, then deploy."
         )
     key = secrets.get(values["secrets_django"], {}).get("secret-key")
+    password = secrets.get(values["secrets_postgres_app"], {}).get("password")
+    wanted = (values["secrets_django_secret_key"], values["secrets_postgres_app_password"])
+    if key not in (None, wanted[0]) and password not in (None, wanted[1]):
+        # The key takes a rollout before the password's, and its pods would have the old password.
+        findings.append(
+            "secrets_django_secret_key: changes together with secrets_postgres_app_password, which the database "
+            "elsewhere has already. Deploy with the old key first, then with the new one."
+        )
     rotation = {
         "under_way": values["secrets_rotation"] in secrets,
         **dict.fromkeys(("app", "owner", "admin"), False),

@@ -11,9 +11,10 @@ the attribute `safe_for_older_code = True` (or False) of its class.
 """
 
 import json
+import time
 from typing import Any
 
-from django.db import connection, migrations
+from django.db import OperationalError, connection, migrations
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.recorder import MigrationRecorder
@@ -39,6 +40,7 @@ DESTROYS = {"DeleteModel", "RemoveField", "RenameModel", "RenameField", "AlterMo
 
 def main() -> None:
     """Do as the module says."""
+    wait_for_database()
     executor = MigrationExecutor(connection)
     loader = executor.loader
     if UNKNOWN is None:  # noqa: F821 (defined before this text)
@@ -60,6 +62,17 @@ def main() -> None:
                 unsafe.append(name)
         answer = {"lines": lines, "unsafe": unsafe}
     print(json.dumps(answer))
+
+
+def wait_for_database() -> None:
+    """Connect. A NetworkPolicy may let a pod out only some seconds after its start: until then it is refused."""
+    for _ in range(60):
+        try:
+            connection.ensure_connection()
+            return
+        except OperationalError:
+            time.sleep(0.5)
+    connection.ensure_connection()
 
 
 def judge(loader: Any, key: tuple[str, str]) -> list[str]:

@@ -16,7 +16,7 @@ VAULT = {
     "vault_postgres_app_password": "a",
     "vault_postgres_owner_password": "b",
     "vault_postgres_admin_password": "c",
-    "vault_django_secret_key": "d",
+    "vault_django_secret_key": "0123456789" * 5,
 }
 
 
@@ -58,6 +58,7 @@ def refused(project: Project, *arguments: str, **environment: str) -> str:
             '{"django_migrations": "startup", "django_before_migrate": [["a"]]}',
             "django_before_migrate: with django_migr",
         ),
+        ("secrets_django_secret_key=short", "secrets_django_secret_key: must have at least 50 characters"),
         ("django_migrate_lock=true", "django_migrate_lock: migrate_locked takes the lock itself"),
         ("postgres_port=70000", "postgres_port: 70000 is out of range"),
         ("storage_kind=nfs", "value of storage_kind must be one of: hostpath, class, claim, got: nfs"),

@@ -19,9 +19,17 @@ def check_options(values: dict[str, Any]) -> list[str]:
     Args:
         values: the options of all roles that are checked, of the types that the argument specs say.
     """
+    findings = []
+    key = values.get("secrets_django_secret_key")
+    # As Django's own check has it (security.W009).
+    if key is not None and (len(key) < 50 or len(set(key)) < 5):
+        findings.append(
+            "secrets_django_secret_key: must have at least 50 characters, 5 of them different. Set another one with "
+            "ansible-vault edit group_vars/all/vault.yml, or have one made: playbooks/rotate_credentials.yml."
+        )
     if "django_processes" not in values:
-        return []
-    findings = check_processes(values["django_processes"]) + check_volumes(values)
+        return findings
+    findings += check_processes(values["django_processes"]) + check_volumes(values)
     if autoscaler := autoscaler_of(values):
         least, most = autoscaler.get("minimum", 2), autoscaler.get("maximum", 0)
         if not 1 <= least <= most <= 1000:

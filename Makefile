@@ -6,7 +6,7 @@ PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PATH
 PYTHON ?= python3
 
-.PHONY: help deploy test test-all survive lint destroy lock
+.PHONY: help deploy test test-all lint destroy lock
 .DEFAULT_GOAL := help
 
 help: ## Show the commands
@@ -19,13 +19,11 @@ destroy: .venv/.installed ## Take minikube and all that was installed for it awa
 	@ansible-playbook playbooks/destroy.yml
 
 test: ## Run the tests, the short form of every promise
-	@scripts/test lint unit webapp molecule survive release backup_restore
+	@scripts/test lint unit webapp molecule release survive backup_restore
 
 test-all: ## Run the long tests as well
-	@scripts/test lint unit webapp webapp_long molecule release release_long backup_restore backup_restore_long project survive judges hardening
-
-survive: ## Break everything on purpose, the cluster included; prints what it cost
-	@scripts/test survive_long
+	@scripts/test lint unit webapp webapp_long molecule release release_long survive backup_restore backup_restore_long \
+		rotate external_db project hardening judges
 
 lint: ## Look at the text of everything
 	@scripts/test lint

@@ -19,7 +19,7 @@ destroy: .venv/.installed ## Take minikube and all that was installed for it awa
 	@ansible-playbook playbooks/destroy.yml
 
 test: ## Run the tests, the short form of every promise
-	@scripts/test lint unit webapp molecule release survive backup_restore
+	@scripts/test lint unit webapp molecule release survive
 
 test-all: ## Run the long tests as well
 	@scripts/test lint unit webapp webapp_long molecule release release_long survive backup_restore backup_restore_long \

@@ -22,16 +22,15 @@ import hashlib
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils import certificates
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
 from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import read_secret, write_secret
+from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action import KubeAction
 
-from ansible.plugins.action import ActionBase
 
-
-class ActionModule(ActionBase):
+class ActionModule(KubeAction):
     """Ansible's side of it: see the module's docstring."""
 
-    _requires_connection = False
+    _DRY_RUN = {"changed": True, "made": [], "checksum": ""}  # noqa: RUF012 (as in its parent)
     _VALID_ARGS = frozenset(
         (
             "kubeconfig",
@@ -47,15 +46,9 @@ class ActionModule(ActionBase):
         )
     )
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result = super().run(tmp, task_vars)
-        if self._task.check_mode:
-            return result | {"changed": True, "made": [], "checksum": ""}
-        try:
-            made, certificate = self._make(Kube(self._task.args["kubeconfig"], self._task.args["context"]))
-        except KubeError as error:
-            return result | {"failed": True, "msg": str(error)}
-        return result | {
+    def act(self, kube: Kube) -> dict[str, Any]:
+        made, certificate = self._make(kube)
+        return {
             "changed": bool(made),
             "made": made,
             "checksum": hashlib.sha256(certificate.encode()).hexdigest(),

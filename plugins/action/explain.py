@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import explain_pods, keep_report
 
 from ansible.plugins.action import ActionBase
@@ -28,7 +28,7 @@ class ActionModule(ActionBase):
         args = self._task.args
         try:
             kube = Kube(args["kubeconfig"], args["context"])
-            pods = kube.list("Pod", args["namespace"], {"app.kubernetes.io/part-of": args["site_name"]})
+            pods = kube.list("Pod", args["namespace"], {PART_OF: args["site_name"]})
             report = explain_pods(kube, pods, int(args["log_lines"]))
         except KubeError as error:
             return result | {"failed": True, "msg": str(error)}

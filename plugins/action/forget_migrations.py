@@ -10,25 +10,15 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils import releases
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
+from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action import KubeAction
 
-from ansible.plugins.action import ActionBase
 
-
-class ActionModule(ActionBase):
+class ActionModule(KubeAction):
     """Ansible's side of it: see the module's docstring."""
 
-    _requires_connection = False
     _VALID_ARGS = frozenset(("kubeconfig", "context", "namespace", "site_name"))
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result = super().run(tmp, task_vars)
-        args = self._task.args
-        if self._task.check_mode:
-            return result | {"changed": True}
-        try:
-            kube = Kube(args["kubeconfig"], args["context"])
-            jobs = releases.forget_migrations(kube, args["site_name"], args["namespace"])
-        except KubeError as error:
-            return result | {"failed": True, "msg": str(error)}
-        return result | {"changed": bool(jobs)}
+    def act(self, kube: Kube) -> dict[str, Any]:
+        jobs = releases.forget_migrations(kube, self._task.args["site_name"], self._task.args["namespace"])
+        return {"changed": bool(jobs)}

@@ -3,7 +3,6 @@
 Arguments:
     kubeconfig, context: where.
     templates: files of the role's templates/.
-    field_manager: as whom they will be applied.
     workloads: list of {kind, name} that have to be ready.
     namespace: the namespace of these workloads.
 
@@ -38,7 +37,7 @@ class ActionModule(ActionBase):
     """Ansible's side of it: see the module's docstring."""
 
     _requires_connection = False
-    _VALID_ARGS = frozenset(("kubeconfig", "context", "templates", "field_manager", "workloads", "namespace"))
+    _VALID_ARGS = frozenset(("kubeconfig", "context", "templates", "workloads", "namespace"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
@@ -47,8 +46,10 @@ class ActionModule(ActionBase):
             definitions = [each for template in args["templates"] for each in self._render(template)]
             kube = Kube(args["kubeconfig"], args["context"])
             live = {name_of(each): look_up(kube, each) for each in definitions}
+            # What is not there would become what the template says.
             after = {
-                name_of(each): dry_run(kube, each, live[name_of(each)], args["field_manager"]) for each in definitions
+                name_of(each): each if live[name_of(each)] is None else kube.apply(each, dry_run=True)
+                for each in definitions
             }
             differs = [name for name in after if unmanaged(after[name]) != unmanaged(live[name])]
             not_ready = [
@@ -76,19 +77,6 @@ def look_up(kube: Kube, item: dict[str, Any]) -> dict[str, Any] | None:
     if item["kind"] not in PATHS:
         return None
     return kube.get(item["kind"], item["metadata"]["name"], item["metadata"].get("namespace"))
-
-
-def dry_run(kube: Kube, item: dict[str, Any], live: dict[str, Any] | None, field_manager: str) -> dict[str, Any]:
-    """The object as a server-side apply would leave it.
-
-    Raises:
-        KubeError: the API server refuses the object; what is immutable, for one.
-    """
-    if live is None:
-        return item
-    path = kube.path(item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"])
-    query = {"fieldManager": field_manager, "force": "true", "dryRun": "All"}
-    return kube.request("PATCH", path, item, query, "application/apply-patch+yaml")
 
 
 def unmanaged(item: dict[str, Any] | None) -> dict[str, Any] | None:

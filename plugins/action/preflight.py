@@ -31,8 +31,8 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils import (
 )
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_backups import check_backups
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_postgres import check_postgres
-from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import PART_OF, check_volume
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import check_volume
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import values_of
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import job_ended
 

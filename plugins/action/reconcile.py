@@ -29,8 +29,7 @@ from typing import Any
 from ansible_collections.kubernetes_django.site.plugins.module_utils.database import RECONCILED, Database
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import look_at
-
-from ansible.plugins.action import ActionBase
+from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action import KubeAction
 
 # A line for each: what the server itself says of its state.
 STATE = """
@@ -44,10 +43,9 @@ SELECT 'extension', extname FROM pg_extension WHERE extname <> 'plpgsql';
 """
 
 
-class ActionModule(ActionBase):
+class ActionModule(KubeAction):
     """Ansible's side of it: see the module's docstring."""
 
-    _requires_connection = False
     _VALID_ARGS = frozenset(
         (
             "kubeconfig",
@@ -65,20 +63,9 @@ class ActionModule(ActionBase):
         )
     )
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result = super().run(tmp, task_vars)
+    def act(self, kube: Kube) -> dict[str, Any]:
         args = self._task.args
-        if self._task.check_mode:
-            return result | {"changed": True}
-        try:
-            kube = Kube(args["kubeconfig"], args["context"])
-            database = Database(kube, args["namespace"], args["pod"], args["database"], int(args["port"]))
-            return result | self._reconcile(database)
-        except KubeError as error:
-            return result | {"failed": True, "msg": str(error)}
-
-    def _reconcile(self, database: Database) -> dict[str, Any]:
-        args = self._task.args
+        database = Database(kube, args["namespace"], args["pod"], args["database"], int(args["port"]))
         reloaded = database.sync(args["files"])
         state = self._state(database)
         pending = state["pending"]

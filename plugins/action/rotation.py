@@ -22,23 +22,20 @@ import time
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.database import Database
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import read_secret, write_secret
 from ansible_collections.kubernetes_django.site.plugins.module_utils.vault_file import random_text
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import explain, look_at
+from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action import KubeAction
 
-from ansible.plugins.action import ActionBase
-
-PART_OF = "app.kubernetes.io/part-of"
 KEYS = "secret-key-fallbacks"
 KEPT_KEYS = 4
 LOOK_SECONDS = 0.3
 
 
-class ActionModule(ActionBase):
+class ActionModule(KubeAction):
     """Ansible's side of it: see the module's docstring."""
 
-    _requires_connection = False
     _VALID_ARGS = frozenset(
         (
             "kubeconfig",
@@ -60,22 +57,16 @@ class ActionModule(ActionBase):
         )
     )
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result = super().run(tmp, task_vars)
+    def act(self, kube: Kube) -> dict[str, Any]:
         args = self._task.args
-        if self._task.check_mode:
-            return result | {"changed": True}
-        try:
-            self._kube = Kube(args["kubeconfig"], args["context"])
-            self._end = time.monotonic() + float(args["timeout"])
-            database = Database(self._kube, args["namespace"], args["pod"], args["database"], int(args["port"]))
-            if args["state"] == "begin":
-                self._begin(database)
-            else:
-                self._finish(database)
-        except KubeError as error:
-            return result | {"failed": True, "msg": str(error)}
-        return result | {"changed": True}
+        self._kube = kube
+        self._end = time.monotonic() + float(args["timeout"])
+        database = Database(kube, args["namespace"], args["pod"], args["database"], int(args["port"]))
+        if args["state"] == "begin":
+            self._begin(database)
+        else:
+            self._finish(database)
+        return {"changed": True}
 
     def _begin(self, database: Database) -> None:
         args = self._task.args

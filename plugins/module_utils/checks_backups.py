@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import PART_OF, check_volume
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
+from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import check_volume
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube
 
 FACTS = {
     "site_backup_volume_prepared",

@@ -6,11 +6,10 @@ import math
 import re
 from typing import Any
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import FIELD_MANAGER, PART_OF, Kube, KubeError
 
 # Volumes of the role's own.
 TAKEN_VOLUMES = {"django", "django-fallbacks", "postgres", "postgres-ca", "postgres-owner", "tmp"}
-FIELD_MANAGER = "kubernetes-django"
 
 
 def check_options(values: dict[str, Any]) -> list[str]:
@@ -179,7 +178,7 @@ def look(kube: Kube, values: dict[str, Any], exists: bool) -> dict[str, Any]:
     if not exists:
         return facts
     wanted = {f"{name}-{process['name']}" for process in values["django_processes"]} | {name}
-    selector = {"app.kubernetes.io/part-of": values["site_name"], "app.kubernetes.io/name": name}
+    selector = {PART_OF: values["site_name"], "app.kubernetes.io/name": name}
     deployments = kube.list("Deployment", namespace, selector)
     surplus = [("apps/v1", "Deployment", item) for item in deployments if item["metadata"]["name"] not in wanted]
     if not autoscaler_of(values):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube, KubeError
 
-PART_OF = "app.kubernetes.io/part-of"
 # The end of the name of the namespace in which the Job works on a volume's directory; see roles/storage/vars.
 DIRECTORY_NAMESPACE = {"storage": "volume", "postgres_backup": "backup-volume"}
 

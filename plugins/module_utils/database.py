@@ -104,9 +104,7 @@ class Database:
 
     def annotate(self, name: str, value: str) -> None:
         """Put an annotation on the pod."""
-        patch = {"metadata": {"annotations": {name: value}}}
-        path = self.kube.path("Pod", self.namespace, self.pod)
-        self.kube.request("PATCH", path, patch, content_type="application/merge-patch+json")
+        self.kube.annotate("Pod", self.pod, self.namespace, name, value)
 
 
 def is_running(pod: dict | None) -> bool:

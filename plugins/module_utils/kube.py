@@ -10,6 +10,11 @@ CONNECT_SECONDS = 5
 READ_SECONDS = 15
 EXEC_SECONDS = 60
 
+# The label of every object of a site: its name.
+PART_OF = "app.kubernetes.io/part-of"
+# As whom the playbooks apply, role site's site_field_manager.
+FIELD_MANAGER = "kubernetes-django"
+
 # Where the kinds live that the plugins read and the roles apply. Discovery would cost a request for each group.
 PATHS = {
     "Namespace": ("/api/v1", "namespaces", False),
@@ -155,11 +160,22 @@ class Kube:
             query["fieldSelector"] = fields
         return (self.request("GET", self.path(kind, namespace), query=query) or {}).get("items", [])
 
-    def apply(self, item: dict) -> dict:
-        """Apply one object as the playbooks do: server-side, and what somebody changed by hand is put back."""
+    def apply(self, item: dict, dry_run: bool = False) -> dict:
+        """Apply one object as the playbooks do: server-side, and what somebody changed by hand is put back.
+
+        Args:
+            item: the object.
+            dry_run: only return what it would become.
+        """
         path = self.path(item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"])
-        query = {"fieldManager": "kubernetes-django", "force": "true"}
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"} | ({"dryRun": "All"} if dry_run else {})
         return self.request("PATCH", path, item, query, "application/apply-patch+yaml")
+
+    def annotate(self, kind: str, name: str, namespace: str, annotation: str, value: str | None) -> None:
+        """Set one annotation of an object, or take it away with None."""
+        patch = {"metadata": {"annotations": {annotation: value}}}
+        path = self.path(kind, namespace, name)
+        self.request("PATCH", path, patch, content_type="application/merge-patch+json")
 
     def run_in_pod(
         self, namespace: str, pod: str, container: str, command: list[str], stdin: str = ""

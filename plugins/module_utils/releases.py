@@ -9,7 +9,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import FIELD_MANAGER, PART_OF, Kube
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import condition, is_current
 
 REVISION = "deployment.kubernetes.io/revision"
@@ -17,8 +17,6 @@ REVISION = "deployment.kubernetes.io/revision"
 JOB = "kubernetes-django/migrations-job"
 # On a ReplicaSet: the revision as which it did not become ready. As a later revision it may have.
 FAILED = "kubernetes-django/failed-revision"
-FIELD_MANAGER = "kubernetes-django"
-MERGE = "application/merge-patch+json"
 
 
 @dataclass
@@ -138,34 +136,18 @@ def put_to(kube: Kube, deployment: dict, release: Release) -> None:
     }
     if release.job:
         body["metadata"]["annotations"][JOB] = release.job
-    kube.request(
-        "PATCH",
-        kube.path("Deployment", metadata["namespace"], metadata["name"]),
-        body=json.dumps(body),
-        query={"fieldManager": FIELD_MANAGER, "force": "true"},
-        content_type="application/apply-patch+yaml",
-    )
+    kube.apply(body)
 
 
 def mark_failed(kube: Kube, release: Release) -> None:
     """Remember that a release did not become ready: nobody wants to go back to it."""
-    annotate(kube, "ReplicaSet", release.replica_set, FAILED, str(release.revision))
-
-
-def annotate(kube: Kube, kind: str, item: dict, name: str, value: str | None) -> None:
-    """Set one annotation of an object, or take it away with None."""
-    metadata = item["metadata"]
-    kube.request(
-        "PATCH",
-        kube.path(kind, metadata["namespace"], metadata["name"]),
-        body={"metadata": {"annotations": {name: value}}},
-        content_type=MERGE,
-    )
+    metadata = release.replica_set["metadata"]
+    kube.annotate("ReplicaSet", metadata["name"], metadata["namespace"], FAILED, str(release.revision))
 
 
 def migrated(kube: Kube, site: str, namespace: str) -> list[str]:
     """Names of the Jobs that the releases say were Complete before them: a Job itself is deleted after its time."""
-    sets = kube.list("ReplicaSet", namespace, {"app.kubernetes.io/part-of": site})
+    sets = kube.list("ReplicaSet", namespace, {PART_OF: site})
     return sorted({job for each in sets if (job := (each["metadata"].get("annotations") or {}).get(JOB))})
 
 
@@ -177,12 +159,12 @@ def forget_migrations(kube: Kube, site: str, namespace: str) -> list[str]:
     Returns:
         the names of the Jobs.
     """
-    labels = {"app.kubernetes.io/part-of": site}
+    labels = {PART_OF: site}
     # The Deployment first: its controller copies its annotations to the newest ReplicaSet.
     for kind in ("Deployment", "ReplicaSet"):
         for each in kube.list(kind, namespace, labels):
             if JOB in (each["metadata"].get("annotations") or {}):
-                annotate(kube, kind, each, JOB, None)
+                kube.annotate(kind, each["metadata"]["name"], namespace, JOB, None)
     jobs = kube.list("Job", namespace, labels | {"app.kubernetes.io/component": "migrations"})
     for job in jobs:
         path = kube.path("Job", namespace, job["metadata"]["name"])

@@ -1,0 +1,34 @@
+"""What the actions have in common that change a cluster and need no module on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+
+from ansible.plugins.action import ActionBase
+
+
+class KubeAction(ActionBase):
+    """Connects to the cluster of the arguments `kubeconfig` and `context`, and reports what it refuses as a failure."""
+
+    _requires_connection = False
+    # What a dry run answers in place of `act`.
+    _DRY_RUN: dict[str, Any] = {"changed": True}  # noqa: RUF012 (Ansible's own are plain attributes as well)
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        if self._task.check_mode:
+            return result | self._DRY_RUN
+        try:
+            return result | self.act(Kube(self._task.args["kubeconfig"], self._task.args["context"]))
+        except KubeError as error:
+            return result | {"failed": True, "msg": str(error)}
+
+    def act(self, kube: Kube) -> dict[str, Any]:
+        """Do it; return the task's result.
+
+        Raises:
+            KubeError: it cannot be done; the text is the task's message.
+        """
+        raise NotImplementedError

@@ -50,6 +50,11 @@ def check_options(values: dict[str, Any]) -> list[str]:
         findings.append(
             "django_migrate_lock: migrate_locked takes the lock itself and would wait for this one. Set it to false."
         )
+    if not re.fullmatch(r"\d+%?", str(values["django_max_surge"])):
+        findings.append(
+            f"django_max_surge: {values['django_max_surge']!r} is neither a number of pods nor a percentage of them. "
+            "Set it to something like 1 or 25%."
+        )
     if not findings and "postgres_settings" in values:
         findings += check_connections(values)
     return findings

@@ -45,6 +45,7 @@ def refused(project: Project, *arguments: str, **environment: str) -> str:
             '{"django_processes": [{"name": "worker", "command": ["x"], "replicas": 9, "connections": 10}]}',
             "django_replicas: 2 pods, those of worker, 1 more during a rollout, and the migrations may open 125",
         ),
+        ("django_migrate_target=notes 0003", "django_migrate_target: 'notes' is not an app and a migration of it"),
         ("django_max_surge=many", "django_max_surge: 'many' is neither a number of pods nor a percentage of them."),
         ('{"django_autoscaler": {"minimum": 2}}', "django_autoscaler: minimum 2 and maximum 0: both go from 1 to 1000"),
         ('{"django_processes": [{"name": "web", "command": ["x"]}]}', "and be neither web nor migrations."),

@@ -89,12 +89,13 @@ def requests(what: str) -> Iterator[Reader]:
 
 @contextlib.contextmanager
 def clock(what: str) -> Iterator[None]:
-    """Print how long a play takes that fails; where it waited for a time-out instead of looking, it takes too long."""
+    """Print how long a play takes that fails; one that waits for a time-out instead of looking takes too long."""
     began = time.monotonic()
     yield
     seconds = time.monotonic() - began
-    print(f"{what}: the play ended after {seconds:.1f} s (promised: 60 s, on a machine that does nothing else)")
-    assert seconds < 240
+    print(f"{what}: the play ended after {seconds:.1f} s (promised: 60 s)")
+    # Twice the promise, for a machine that does something else as well; a time-out would be ten minutes.
+    assert seconds < 120
 
 
 def deploy(reference: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -89,7 +89,7 @@ def test_rollback_that_older_code_may_not_bear(image: Image, original: str) -> N
         forward = playbook("playbooks/rollback.yml", *named)
         assert forward.returncode == 0, forward.stdout
         serves(strict)
-    back = playbook("playbooks/migrate.yml", "-e", f"django_image={strict}", "-e", "django_migrate_target=notes 0004")
+    back = playbook("playbooks/migrate.yml", "-e", f"django_image={strict}", "-e", "django_migrate_target=notes.0004")
     assert back.returncode == 0, back.stdout
     assert "Planned operations" in back.stdout
     assert "1 migration reversed: notes.0005_strict" in back.stdout

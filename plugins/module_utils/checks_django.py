@@ -50,6 +50,12 @@ def check_options(values: dict[str, Any]) -> list[str]:
         findings.append(
             "django_migrate_lock: migrate_locked takes the lock itself and would wait for this one. Set it to false."
         )
+    # With a space between the two, -e on the command line would take the app for all of it.
+    if not re.fullmatch(r"(\w+\.\w+)?", values["django_migrate_target"]):
+        findings.append(
+            f"django_migrate_target: {values['django_migrate_target']!r} is not an app and a migration of it with a "
+            "dot between them, such as notes.0003 or notes.zero."
+        )
     if not re.fullmatch(r"\d+%?", str(values["django_max_surge"])):
         findings.append(
             f"django_max_surge: {values['django_max_surge']!r} is neither a number of pods nor a percentage of them. "

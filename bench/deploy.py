@@ -61,8 +61,9 @@ def api_tasks(output: str) -> list[str]:
     """The tasks that called the API, from an output that shows every task that was not skipped."""
     wanted = (
         "preflight | ",
-        "apply | Apply",
-        "apply | Wait",
+        "apply | Compare",
+        "change | Apply",
+        "change | Wait",
         "migrate | Delete",
         "directory_done | ",
         "Free the volume",

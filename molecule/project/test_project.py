@@ -108,6 +108,20 @@ def test_failing_hook_stops_the_deploy_with_its_log() -> None:
     }
 
 
+def test_process_that_crashes_takes_the_release_back() -> None:
+    """The web pods of the release were good: they go back as well, for one release is one image in all places."""
+    before = {name: deployment(name)["spec"]["template"] for name in ("kubernetes-django", "kubernetes-django-worker")}
+    worker = {"name": "worker", "command": ["python", "-c", "raise SystemExit('no queue is to be had')"]}
+    with Reader(URL, rate=10) as reader:
+        run = deploy(django_processes=[worker], django_environment={"FEATURE": "on"})
+    assert run.returncode != 0
+    assert "Deployment kubernetes-django-worker is not ready" in run.stdout
+    assert "Its last words: no queue is to be had" in run.stdout
+    assert reader.failures == []
+    assert {name: deployment(name)["spec"]["template"] for name in before} == before
+    assert changed(deploy()) == 0
+
+
 def test_autoscaler_has_the_number_of_pods_for_itself() -> None:
     """From the moment it is switched on, a deploy changes nothing about it; switched off, the number is ours again."""
     autoscaler = {"minimum": 2, "maximum": 4}

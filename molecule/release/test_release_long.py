@@ -187,6 +187,20 @@ def test_only_what_the_pods_see_rolls_them() -> None:
     changed(playbook("playbooks/deploy.yml"))
 
 
+def test_backup_before_migrations(image: Image) -> None:
+    """Made where there is something to migrate, of the release that serves; and nowhere else."""
+    wanted = image("backed_up", 'migrations.AddField("note", "backed_up", models.IntegerField(db_default=0))')
+    before = json.dumps({"django_backup_before_migrate": True})
+    serving = web_pods()[0]["spec"]["containers"][0]["image"]
+    run = deploy(wanted, "-e", before)
+    assert changed(run) >= 2
+    assert run.stdout.index("differs: Job/postgres-backup") < run.stdout.index("differs: Job/django-migrations")
+    backups = playbook("playbooks/backups.yml").stdout
+    assert serving.rpartition(":")[2] in backups, backups
+    assert changed(deploy(wanted, "-e", before)) == 0
+    serves(wanted)
+
+
 def test_migrations_are_known_after_their_job_is_gone() -> None:
     """As its time to live takes it away: nothing is run again."""
     kubectl("delete", "jobs", "-l", "app.kubernetes.io/component=migrations")

@@ -51,8 +51,8 @@ _CAUSES = {
         "Wait a moment; if it stays so, read the log of the database's pod.",
     ),
     "paused": (
-        "The database is closed: a backup is being restored.",
-        "Wait for the restore's end; if none is under way, run playbooks/restore.yml again.",
+        "The database is closed: a backup is being restored, or PostgreSQL upgraded.",
+        "Wait for its end; if none is under way, run playbooks/restore.yml or upgrade_postgres.yml again.",
     ),
     "not_admitted": (
         "The database does not admit user {user} from this address.",
@@ -95,6 +95,7 @@ _TEXTS = [
     (r"password authentication failed|no password supplied", "wrong_password"),
     (r'role ".*" does not exist|role ".*" is not permitted to log in', "no_such_user"),
     (r'database ".*" does not exist', "no_such_database"),
+    (r"too many connections for database", "paused"),  # a limit of 0, which upgrade.sh sets
     (r"too many clients|remaining connection slots|too many connections for", "too_many_connections"),
     (r"could not translate host name", "unknown_host"),
     (r'database ".*" is not currently accepting connections', "paused"),

@@ -238,16 +238,17 @@ def test_broken_connection_is_replaced(postgres, database):
     look("operational", None, 200)
 
 
-def test_closed_for_a_restore(database, postgres):
+@pytest.mark.parametrize("closed", ["ALLOW_CONNECTIONS false", "CONNECTION LIMIT 0"])
+def test_closed_for_a_restore_or_an_upgrade(database, postgres, closed):
     """The page says so, and the pods stay in the Service, or none could."""
-    postgres.sql(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
+    postgres.sql(f"ALTER DATABASE {database} {closed}")
     postgres.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")
     try:
         facts = look("down", "paused", 503)
         assert "a backup is being restored" in facts["reason"]
         assert checks.Readiness().ready() is True
     finally:
-        postgres.sql(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
+        postgres.sql(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true CONNECTION LIMIT -1")
 
 
 def test_unexpected_error_is_told_in_general(database, monkeypatch, caplog):

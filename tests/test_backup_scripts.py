@@ -265,6 +265,17 @@ def test_failing_restore_leaves_the_data(server: Server) -> None:
     assert "does not exist" in server.sql("select 1", f"{DATABASE}_restoring")
 
 
+def test_restore_passes_over_roles_that_are_gone(server: Server) -> None:
+    """Their rights on the database itself and their settings are in the backup as well."""
+    database = '"the ""site"""'
+    server.sql(f"create role gone; grant connect on database {database} to gone", "postgres")
+    server.sql(f"alter role gone in database {database} set work_mem = '9MB'", "postgres")
+    name = server.backup()
+    assert server.sql("drop owned by gone; drop role gone") == ""
+    run = server.script("restore", RESTORE=name)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_restore_ended_at_any_moment_converges(server: Server, how: int) -> None:
     before = server.sql(CHECKSUM)

@@ -99,6 +99,15 @@ def test_vault_lacks_a_key(project: Project) -> None:
     assert "ansible-vault edit group_vars/all/vault.yml" in seen
 
 
+def test_exporter_needs_a_key_that_older_vaults_lack(project: Project) -> None:
+    project.write_vault(yaml.safe_dump(VAULT))
+    seen = refused(project, "-e", "postgres_exporter=true")
+    assert "secrets_postgres_exporter_password: is not set, and postgres_exporter needs it. Add" in seen
+    project.write_vault(yaml.safe_dump(VAULT | {"vault_postgres_exporter_password": "it's"}))
+    seen = refused(project, "-e", "postgres_exporter=true")
+    assert "takes no other characters than letters, digits, and . _ ~ - in it." in seen
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [

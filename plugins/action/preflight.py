@@ -30,6 +30,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils import (
     variables,
 )
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_backups import check_backups
+from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_exporter import check_exporter
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_postgres import check_postgres
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import check_volume
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube, KubeError
@@ -71,6 +72,7 @@ FACTS = {
     "django_site_url",
     "image_django",
     "image_postgres",
+    "image_postgres_exporter",
 } | checks_backups.FACTS
 # The native sleep of preStop is on by default from here on.
 OLDEST_KUBERNETES = (1, 30)
@@ -199,6 +201,7 @@ class ActionModule(ActionBase):
         ]
         if not findings:
             findings += checks_django.check_options(values) + checks_backups.check_schedules(values)
+            findings += check_exporter(values)
         return values, findings
 
 

@@ -57,13 +57,18 @@ say "restoring the backup $backup"
 load_backup "$backup" "$new"
 # A new database has no statistics: its first queries would be slow ones.
 run psql --no-psqlrc --no-password --quiet --dbname "$new" --command 'analyze'
+# Of roles that are gone since there is nothing to give back; the exporter of metrics may have come since.
 admin --set told="$(< "$BACKUPS/$backup/$TOLD")" << 'SQL'
     select format('grant %s on database %I to %s', value ->> 'right', :'new', value ->> 'role')
-    from jsonb_array_elements(:'told'::jsonb -> 'rights') \gexec
+    from jsonb_array_elements(:'told'::jsonb -> 'rights')
+    where value ->> 'role' = 'public' or to_regrole(value ->> 'role') is not null \gexec
     select format(case when value ->> 'role' is null then 'alter database %2$I set %3$I to %4$L'
         else 'alter role %1$I in database %2$I set %3$I to %4$L' end,
         value ->> 'role', :'new', value ->> 'name', value ->> 'value')
-    from jsonb_array_elements(:'told'::jsonb -> 'settings') \gexec
+    from jsonb_array_elements(:'told'::jsonb -> 'settings')
+    where value ->> 'role' is null or to_regrole(quote_ident(value ->> 'role')) is not null \gexec
+    select format('grant connect on database %I to %I', :'new', rolname) from pg_roles
+    where shobj_description(oid, 'pg_authid') = 'kubernetes-django: metrics' \gexec
 SQL
 drop "$replaced"
 close "$new"

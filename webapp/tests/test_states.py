@@ -96,12 +96,33 @@ def test_unknown_host(database, setting):
 
 @pytest.mark.slow
 def test_name_server_that_does_not_answer(database, setting, monkeypatch):
-    # The only stand-in here: a resolver that hangs cannot be had without touching the machine's settings.
+    # Here and below, the only stand-ins: a resolver that fails cannot be had without touching the machine's settings.
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: time.sleep(2.5))
     setting(HOST="slow-name-server.invalid")
     response = ask()
     assert response.json()["problems"][0]["code"] == "unknown_host"
     time.sleep(2.6)  # for the resolver's one thread to be free again
+
+
+def test_name_server_that_is_away_for_a_moment(database, setting, monkeypatch):
+    """The database is where it was found last. A host that was never found, or is no more, is nowhere."""
+
+    def answer(code):
+        def raise_it(*args, **kwargs):
+            raise socket.gaierror(code, "the resolver's words")
+
+        monkeypatch.setattr(socket, "getaddrinfo", raise_it)
+
+    setting(HOST="localhost")
+    look("operational", None, 200)
+    answer(socket.EAI_AGAIN)
+    setting(HOST="localhost")
+    look("operational", None, 200)
+    setting(HOST="never-found.invalid")
+    look("down", "unknown_host", 503)
+    answer(socket.EAI_NONAME)
+    setting(HOST="localhost")
+    look("down", "unknown_host", 503)
 
 
 def test_lost_first_packet_is_not_waited_for(postgres, database, setting):

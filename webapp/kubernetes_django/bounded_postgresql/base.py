@@ -23,6 +23,12 @@ from kubernetes_django.bounded_postgresql import (
     remaining,
 )
 
+# Host -> where it was found last. With the cluster's DNS away for a moment, the database is still where it was; and
+# with verify-full nobody else can be taken for it.
+_known: dict[str, list[str]] = {}
+# Seconds that a look-up may take where an earlier one can stand in for it.
+PATIENCE = 0.5
+
 # One thread: while a look-up hangs, the next ones wait in line behind it and give up in time.
 _resolver = ThreadPoolExecutor(1, thread_name_prefix="resolve")
 
@@ -82,16 +88,19 @@ def _with_addresses(params: dict[str, Any]) -> dict[str, Any]:
     host = params.get("host", "")
     if not host or host.startswith("/") or "," in host or _is_address(host):
         return params
-    limit = remaining(settings.POSTGRES_CONNECT_TIMEOUT)
+    limit = remaining(PATIENCE if host in _known else settings.POSTGRES_CONNECT_TIMEOUT)
     lookup = _resolver.submit(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
     try:
-        found = lookup.result(timeout=limit)
+        _known[host] = list(dict.fromkeys(entry[4][0] for entry in lookup.result(timeout=limit)))
     except TimeoutError:
         lookup.cancel()
-        raise breaker.trip(DatabaseTimeout(f"could not translate host name: no answer in {limit:.1f} s")) from None
+        if host not in _known:
+            raise breaker.trip(DatabaseTimeout(f"could not translate host name: no answer in {limit:.1f} s")) from None
     except OSError as error:
-        raise DatabaseTimeout(f"could not translate host name: {error.strerror}") from None
-    addresses = list(dict.fromkeys(entry[4][0] for entry in found))
+        # That there is no such host is an answer, and holds.
+        if host not in _known or error.errno != socket.EAI_AGAIN:
+            raise DatabaseTimeout(f"could not translate host name: {error.strerror}") from None
+    addresses = _known[host]
     return params | {"host": ",".join([host] * len(addresses)), "hostaddr": ",".join(addresses)}
 
 

@@ -13,7 +13,8 @@ Returns:
     not_ready: those of the workloads that are not ready as they stand.
 
 A task of kubernetes.core.k8s costs about a second before it sends its first request; where nothing differs, which the
-API server itself says by a dry run, it is not needed. What was changed by hand differs, and is put back.
+API server itself says by a dry run, it is not needed. What was changed by hand differs, and is put back; what was added
+by hand as well, but for a run with --check, which owns nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible_collections.kubernetes_django.site.plugins.module_utils.by_hand import take_over
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PATHS, Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import is_ready
 
@@ -46,6 +48,8 @@ class ActionModule(ActionBase):
             definitions = [each for template in args["templates"] for each in self._render(template)]
             kube = Kube(args["kubeconfig"], args["context"])
             live = {name_of(each): look_up(kube, each) for each in definitions}
+            if not self._task.check_mode:
+                live = {name: item and take_over(kube, item) for name, item in live.items()}
             # What is not there would become what the template says.
             after = {
                 name_of(each): each if live[name_of(each)] is None else kube.apply(each, dry_run=True)

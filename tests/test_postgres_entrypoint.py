@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import random
@@ -291,3 +292,27 @@ def test_what_is_not_its_own_is_left_alone(container: Container, version: str | 
     subprocess.run(["chown", "-R", "postgres:postgres", container.data], check=True)
     assert text in container.fail()
     assert [path.name for path in container.data.iterdir()] == [kept.name]
+
+
+def test_a_full_volume_is_waited_for_after_a_crash(container: Container) -> None:
+    """A server that cannot write its log would stop, and be started again ever later."""
+    volume = container.folders["volume"]
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192m,mode=0777", "volume", volume], check=True)
+    try:
+        running = container.start()
+        container.wait_for(running, "ready to accept connections", count=2)
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+        with contextlib.suppress(OSError), (volume / "ballast").open("wb") as ballast:
+            while True:
+                ballast.write(bytes(2**20))
+        running = container.start()
+        container.wait_for(running, "No space left on device: /volume/data has 0 MB free")
+        time.sleep(2)
+        assert "ready to accept connections" not in container.output()
+        (volume / "ballast").unlink()
+        container.wait_for(running, "ready to accept connections")
+        assert container.query(running, "select count(*) from t") == "1000"
+        container.stop(running)
+    finally:
+        subprocess.run(["umount", "--lazy", volume], check=True)

@@ -107,6 +107,21 @@ move_into_place() {
     sync --file-system "$PGDATA"
 }
 
+# After a crash a server without room for the next segment of its log stops at each start, and its container is started
+# again after a longer and longer time. One that waits is there as soon as there is room.
+wait_for_room() {
+    local needed=$((32 * 1024)) free said=
+    [[ $(LC_ALL=C pg_controldata "$PGDATA") != *'cluster state: '*' shut down'* ]] || return 0
+    trap 'exit 143' INT TERM
+    while free=$(df --output=avail --block-size=1K "$PGDATA" | tail -n 1) && ((free < needed)); do
+        [[ $said ]] || say "No space left on device: $PGDATA has $((free / 1024)) MB free, the server recovers when there" \
+            "are $((needed / 1024)). Free space on its volume, or make it larger"
+        said=true
+        sleep 1
+    done
+    trap - INT TERM
+}
+
 prepare_data() {
     local making=$PGDATA/.making finished=$PGDATA/.finished version init
 
@@ -137,6 +152,7 @@ prepare_data() {
     if [[ -s $PGDATA/PG_VERSION ]]; then
         version=$(< "$PGDATA/PG_VERSION")
         [[ $version == "$PG_MAJOR" ]] || fail "$PGDATA holds data of PostgreSQL $version, this image is $PG_MAJOR"
+        wait_for_room
         return
     fi
     if [[ -n $(entries) ]]; then

@@ -18,6 +18,18 @@ log = logging.getLogger("request")
 Handler = Callable[[HttpRequest], HttpResponse]
 
 
+def client_of(request: HttpRequest) -> str:
+    """The address that a request comes from.
+
+    Each proxy adds the address that it saw to X-Forwarded-For; what stands before those of the trusted ones is what
+    anybody may have written.
+    """
+    seen = request.headers.get("X-Forwarded-For", "").split(",")
+    if 0 < settings.TRUSTED_PROXIES <= len(seen) and seen[-settings.TRUSTED_PROXIES].strip():
+        return seen[-settings.TRUSTED_PROXIES].strip()[:45]
+    return request.META.get("REMOTE_ADDR", "")
+
+
 class RequestMiddleware:
     """Name the request, then log and count it.
 
@@ -38,6 +50,7 @@ class RequestMiddleware:
             response["X-Request-ID"] = request_id
             # Path without query: that may hold what no log should.
             fields = {
+                "client": client_of(request),
                 "method": request.method,
                 "path": request.path[:200],
                 "status": response.status_code,

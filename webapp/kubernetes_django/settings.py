@@ -50,6 +50,8 @@ SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS
 SECURE_REDIRECT_EXEMPT = [r"^metrics$"]  # asked for inside the cluster, by plain HTTP
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS else None
 SECURE_HSTS_SECONDS = env.number("DJANGO_HSTS_SECONDS", 31_536_000, 0, 63_072_000) if BEHIND_TLS else 0
+# How many proxies in front add to X-Forwarded-For: the log then tells the client's address, not the proxy's.
+TRUSTED_PROXIES = env.number("DJANGO_TRUSTED_PROXIES", 1 if BEHIND_TLS else 0, 0, 10)
 # Whether *other* host names of the domain have TLS is not this site's to promise.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SECURE_REFERRER_POLICY = "same-origin"

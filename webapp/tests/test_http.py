@@ -7,7 +7,7 @@ import json
 import pytest
 import servers
 from django.conf import settings
-from django.test import Client
+from django.test import Client, override_settings
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 
@@ -69,6 +69,24 @@ def test_only_reading(database, path):
 def test_request_id_of_a_proxy_is_kept(database):
     assert Client().get("/", headers={"x-request-id": "proxy-12345"}).headers["X-Request-ID"] == "proxy-12345"
     assert Client().get("/", headers={"x-request-id": "a b\nc"}).headers["X-Request-ID"] != "a b\nc"
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "client"),
+    [
+        (0, "192.0.2.1", "127.0.0.1"),
+        (1, "", "127.0.0.1"),
+        (1, "192.0.2.1", "192.0.2.1"),
+        (1, "anything, 192.0.2.1", "192.0.2.1"),
+        (2, "anything, 192.0.2.1, 192.0.2.2", "192.0.2.1"),
+        (2, "192.0.2.2", "127.0.0.1"),
+        (1, "x" * 100, "x" * 45),
+    ],
+)
+def test_client_address_is_what_trusted_proxies_say(database, caplog, proxies, forwarded, client):
+    with override_settings(TRUSTED_PROXIES=proxies), caplog.at_level("INFO", logger="request"):
+        Client().get("/api/notes", headers={"x-forwarded-for": forwarded})
+    assert [record.fields["client"] for record in caplog.records if record.name == "request"] == [client]
 
 
 def metrics():

@@ -85,7 +85,8 @@ def test_pods_are_restricted(rendered: dict[str, list[dict]]) -> None:
             assert context["readOnlyRootFilesystem"] is True, name
             assert context["allowPrivilegeEscalation"] is False, name
             assert context["capabilities"] == {"drop": ["ALL"]}, name
-            assert "resources" in container, name
+            for kind in ("requests", "limits"):
+                assert container["resources"][kind]["ephemeral-storage"], f"{name}: {container['name']}"
 
 
 def test_no_secret_in_an_environment(rendered: dict[str, list[dict]]) -> None:

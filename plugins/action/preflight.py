@@ -31,6 +31,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils import (
 )
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_backups import check_backups
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_exporter import check_exporter
+from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_pods import check_priority_class
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_postgres import check_postgres
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import check_volume
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube, KubeError
@@ -59,6 +60,7 @@ FACTS = {
     "site_secrets",
     "site_labels",
     "site_pod_security_context",
+    "site_container_resources",
     "site_container_security_context",
     "site_pod_security_labels",
     "site_prepared_annotation",
@@ -258,6 +260,7 @@ def check_cluster(
     facts |= checks_django.look(kube, values, namespace is not None)
     secrets = read_secrets(kube, name, site) if namespace else {}
     facts["site_secrets"] = {secret: checksum(data) for secret, data in secrets.items()}
+    findings += check_priority_class(kube, values.get("site_priority_class", ""))
     if "postgres_settings" in values:
         database_facts, database_findings = check_postgres(kube, values, secrets, namespace is not None)
         facts |= database_facts

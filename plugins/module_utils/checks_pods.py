@@ -1,0 +1,20 @@
+"""What preflight asks about what all pods of the site have in common."""
+
+from __future__ import annotations
+
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+
+
+def check_priority_class(kube: Kube, name: str) -> list[str]:
+    """A pod of a class that is not there would be refused. An account that may not look is believed."""
+    if not name:
+        return []
+    try:
+        names = [each["metadata"]["name"] for each in kube.list("PriorityClass")]
+    except KubeError as error:
+        if error.status == 403:
+            return []
+        raise
+    if name in names:
+        return []
+    return [f"site_priority_class: the cluster has no PriorityClass {name}, only {', '.join(sorted(names))}."]

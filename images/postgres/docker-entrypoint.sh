@@ -11,7 +11,8 @@ fail() {
     exit 1
 }
 
-# Sets the variable $1 from the file that ${1}_FILE names, or else to its own value, or else to $2.
+# Sets the variable $1 from the file that ${1}_FILE names, or else to its own value, or else to $2. It is exported, but for
+# a password from a file: the environment of every program here would show it.
 setting() {
     local name=$1 file_name=${1}_FILE
     local value=${!name-$2} file=${!file_name-}
@@ -20,7 +21,9 @@ setting() {
         [[ -r $file ]] || fail "$file_name: $file cannot be read by uid $(id -u)"
         value=$(< "$file")
     fi
-    export "$name=$value"
+    unset "$name"
+    printf -v "$name" %s "$value"
+    [[ -n $file && $name == POSTGRES_PASSWORD ]] || export "${name?}"
     unset "$file_name"
 }
 

@@ -14,6 +14,13 @@ RECONCILED = "kubernetes-django/reconciled"
 # On it as well: kubelet brings its mounted files up to date when the pod object changes, else within a minute or two.
 TOUCHED = "kubernetes-django/touched"
 SYNC_SECONDS = 150
+# Shell: gives libpq the password on standard input by a file in the pod's memory, whose fields end at a colon. An
+# environment can be read in the list of processes, and so can arguments.
+PASSFILE = r"""
+    umask 077
+    PGPASSFILE=$(mktemp) && export PGPASSFILE && trap 'rm -f "$PGPASSFILE"' EXIT
+    use_password() { { printf '*:*:*:*:' && sed 's/[\\:]/\\&/g'; } > "$PGPASSFILE"; }
+"""
 
 
 @dataclass
@@ -56,8 +63,8 @@ class Database:
             KubeError: the server did not decide that: it is not up, or has no such database.
         """
         url = shlex.join(["psql", "-X", "-h", "127.0.0.1", "-p", str(self.port), "-d", self.name, "-U", user, "-c", ""])
-        # By its standard input and a file of descriptor 3: no process list shows the password.
-        script = f"IFS= read -r PGPASSWORD && export PGPASSWORD && {url} < /dev/null"
+        # Standard input does not end here, so only a line of it is taken.
+        script = f'{PASSFILE} IFS= read -r password && printf %s "$password" | use_password && {url} < /dev/null'
         code, _, errors = self.run("sh", "-c", script, stdin=f"{password}\n")
         if code and "password authentication failed" not in errors:
             raise KubeError(f"PostgreSQL in pod {self.pod}: {last_line(errors)}")
@@ -69,10 +76,11 @@ class Database:
         Args:
             folders: where these are.
         """
-        script = """
+        script = f"""{PASSFILE}
             for folder; do
                 user=$(cat "$folder/user" 2> /dev/null || echo postgres)
-                PGPASSWORD=$(cat "$folder/password") psql -X -h 127.0.0.1 -U "$user" -c '' > /dev/null || echo "$user"
+                use_password < "$folder/password"
+                psql -X -h 127.0.0.1 -U "$user" -c '' > /dev/null || echo "$user"
             done
         """
         place = (f"PGPORT={self.port}", f"PGDATABASE={self.name}")

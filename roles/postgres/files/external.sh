@@ -2,6 +2,7 @@
 # Looks at a PostgreSQL that runs elsewhere, as the site will use it, and gives the app its rights on what the owner makes.
 # Ends with one sentence when something is missing. Environment: libpq's, OWNER and APP; passwords: /run/secrets/logins.
 set -eu
+umask 077
 
 fail() {
     echo "$*"
@@ -12,7 +13,9 @@ fail() {
 as() {
     user=$1 file=$2
     shift 2
-    PGPASSWORD=$(cat "/run/secrets/logins/$file") psql -X -q -A -t -v ON_ERROR_STOP=1 -v app="$APP" -U "$user" "$@" 2> /tmp/errors
+    # By a file in memory, whose fields end at a colon: the environment of a process can be read.
+    printf '*:*:*:*:%s\n' "$(sed 's/[\\:]/\\&/g' "/run/secrets/logins/$file")" > /tmp/pgpass
+    PGPASSFILE=/tmp/pgpass psql -X -q -A -t -v ON_ERROR_STOP=1 -v app="$APP" -U "$user" "$@" 2> /tmp/errors
 }
 
 ask() {

@@ -33,9 +33,12 @@ run() {
 }
 trap 'kill "${child:-}" 2> /dev/null; exit 143' INT TERM
 
+# The password goes by a file in memory: the environment of a process can be read, and crash reports print it.
 login() {
-    PGUSER=${LOGIN_USER:-$(< "$LOGIN/user")} PGPASSWORD=$(< "$LOGIN/password")
-    export PGUSER PGPASSWORD
+    PGUSER=${LOGIN_USER:-$(< "$LOGIN/user")} PGPASSFILE=$SCRATCH/pgpass
+    # Its fields end at a colon.
+    printf '*:*:*:*:%s\n' "$(sed 's/[\\:]/\\&/g' "$LOGIN/password")" > "$PGPASSFILE"
+    export PGUSER PGPASSFILE
 }
 
 # Runs the SQL of standard input in the database $1, further arguments are psql's; prints bare values.
@@ -71,16 +74,15 @@ names() {
 
 uses_s3() { [[ -n ${S3_ENDPOINT-} ]]; }
 
-# rclone, set up from the environment: no file, and no password in a process list.
+# rclone, set up by a file in memory: no password in a process list, nor in an environment.
 s3() {
     local out
     command -v rclone > /dev/null || fail "postgres_backup_s3_endpoint: this image has no rclone. Name one that has in" \
         "postgres_backup_s3_image, such as docker.io/rclone/rclone:1.71."
-    out=$(RCLONE_CONFIG=$SCRATCH/rclone.conf RCLONE_CONFIG_S3_TYPE=s3 RCLONE_CONFIG_S3_PROVIDER=Other \
-        RCLONE_CONFIG_S3_ENDPOINT=$S3_ENDPOINT RCLONE_CONFIG_S3_REGION=$S3_REGION \
-        RCLONE_CONFIG_S3_ACCESS_KEY_ID=$(< "$S3_LOGIN/access-key") \
-        RCLONE_CONFIG_S3_SECRET_ACCESS_KEY=$(< "$S3_LOGIN/secret-key") \
-        rclone --quiet --s3-no-check-bucket --retries 2 --low-level-retries 2 --contimeout 10s --timeout 60s "$@" 2>&1) ||
+    printf '%s\n' '[s3]' 'type = s3' 'provider = Other' "endpoint = $S3_ENDPOINT" "region = $S3_REGION" \
+        "access_key_id = $(< "$S3_LOGIN/access-key")" "secret_access_key = $(< "$S3_LOGIN/secret-key")" > "$SCRATCH/rclone.conf"
+    out=$(rclone --config "$SCRATCH/rclone.conf" --quiet --s3-no-check-bucket --retries 2 --low-level-retries 2 \
+        --contimeout 10s --timeout 60s "$@" 2>&1) ||
         fail "postgres_backup_s3_endpoint: $S3_ENDPOINT, bucket $S3_BUCKET refused:" \
             "$(grep -v 'status code:' <<< "$out" | tail -n 1 | sed -E 's/^.*(ERROR|Failed to [a-z]+|last error was) ?: //' | cut -c -300)." \
             "Check its address, the bucket's name and the login in the vault."

@@ -26,8 +26,14 @@ WORKDIR /app
 RUN DJANGO_BUILD=true /opt/venv/bin/python -B manage.py collectstatic --noinput \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /app \
     && chmod -R u=rwX,go=rX /opt/venv /app
+# What the image consists of, for who has to know what a hole concerns.
+COPY images/sbom.py /tmp/
+ARG VERSION=
+RUN mkdir -p /sbom && python3 /tmp/sbom.py kubernetes-django "${VERSION:-unknown}" /var/lib/dpkg/status /opt/venv/lib/python3*/site-packages \
+        > /sbom/kubernetes-django.cdx.json
 
 FROM ${PYTHON_IMAGE}
+COPY --from=build /sbom /usr/share/sbom
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
 WORKDIR /app

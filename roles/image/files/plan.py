@@ -107,7 +107,7 @@ def debian_tag(name: str, variables: dict[str, Any], without: tuple[str, ...] = 
     files = [f"{name}/{file}" for file in content.files_of(BASES / name) if file not in without]
     hashed = content.digest(
         BASES,
-        ["debian.sh", "strip.sh", *files],
+        [name for name in ("debian.sh", "strip.sh", "sbom.py") if name not in without] + files,
         version=version(name, variables),
         machine=platform.machine(),
         refresh=variables["debian_refresh"],
@@ -117,7 +117,7 @@ def debian_tag(name: str, variables: dict[str, Any], without: tuple[str, ...] = 
 
 def root_file_system(name: str, variables: dict[str, Any]) -> dict[str, Any]:
     """Return the command that makes the packages' part of a base image, and the file's name in the cache."""
-    tag = debian_tag(name, variables, without=("Dockerfile", "docker-entrypoint.sh"))
+    tag = debian_tag(name, variables, without=("Dockerfile", "docker-entrypoint.sh", "sbom.py"))
     return {"context": str(BASES / name), "file": f"{name}-{tag}.tar", "version": version(name, variables)}
 
 

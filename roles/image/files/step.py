@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,11 @@ import content
 from builders import Builder
 from clusters import ClusterError, Minikube, Registry
 from commands import CommandError, ask, perform
+
+# The Dockerfile takes it from there as well.
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "images"))
+
+import sbom
 
 # The longest step takes half a minute on two cores; slow mirrors take their time.
 STEP_SECONDS = 1800
@@ -66,6 +72,7 @@ class Step:
         with self.folder() as context:
             content.copy(source, content.files_of(source), context)
             (context / "rootfs.tar").hardlink_to(tar)
+            (context / "sbom.json").write_text(bill_of(name, made["version"], tar))
             self.run(
                 f"build-{name}",
                 self.builder.build(
@@ -175,6 +182,14 @@ def revision(context: Path) -> str:
 def epoch(context: Path) -> int:
     """Return the commit's time, in seconds since 1970: with it, building the same commit again gives the same bytes."""
     return int(os.environ.get("SOURCE_DATE_EPOCH") or git(context, "log", "-1", "--format=%ct") or 0)
+
+
+def bill_of(name: str, version: str, root_file_system: Path) -> str:
+    """Return the bill of materials of a base image, made of the packages in the tar `root_file_system`."""
+    with tarfile.open(root_file_system) as archive:
+        names = (member for member in archive if member.name.removeprefix("./") == "var/lib/dpkg/status")
+        status = archive.extractfile(next(names)).read().decode()
+    return sbom.bill(name, version, sbom.debian(status))
 
 
 def pip_secrets(folder: Path) -> dict[str, Path]:

@@ -61,6 +61,7 @@ def refused(project: Project, *arguments: str, **environment: str) -> str:
             "django_before_migrate: with django_migr",
         ),
         ("secrets_django_secret_key=short", "secrets_django_secret_key: must have at least 50 characters"),
+        ("secrets_source=nowhere", "value of secrets_source must be one of: vault, existing, got: nowhere"),
         ("django_migrate_lock=true", "django_migrate_lock: migrate_locked takes the lock itself"),
         ("postgres_port=70000", "postgres_port: 70000 is out of range"),
         ("storage_kind=nfs", "value of storage_kind must be one of: hostpath, class, claim, got: nfs"),

@@ -25,6 +25,7 @@ from typing import Any
 from ansible_collections.kubernetes_django.site.plugins.module_utils import (
     checks_backups,
     checks_django,
+    checks_secrets,
     lease,
     releases,
     variables,
@@ -188,6 +189,10 @@ class ActionModule(ActionBase):
             file = roles_path / role / "defaults" / "main.yml"
             defaults |= self._loader.load_from_file(str(file), trusted_as_template=True) or {}
         known = set(defaults) | FACTS | {name for spec in specs.values() for name in spec}
+        if self._templar.template((defaults | task_vars)["secrets_source"]) == "existing":
+            for spec in specs.values():
+                for name in checks_secrets.FROM_VAULT:
+                    spec.pop(name, None)
         findings = variables.find_misspelt(known, task_vars, all_roles)
         values: dict[str, Any] = {}
         for role in roles:
@@ -259,6 +264,12 @@ def check_cluster(
         findings += check_node_port(kube, values["django_node_port"], name, values["django_service"])
     facts |= checks_django.look(kube, values, namespace is not None)
     secrets = read_secrets(kube, name, site) if namespace else {}
+    if values.get("secrets_source") == "existing":
+        existing, missing = checks_secrets.read_existing(kube, values, namespace is not None)
+        if missing:
+            return facts, findings + missing
+        findings += checks_django.check_secret_key(values)
+        secrets |= existing
     facts["site_secrets"] = {secret: checksum(data) for secret, data in secrets.items()}
     findings += check_priority_class(kube, values.get("site_priority_class", ""))
     if "postgres_settings" in values:

@@ -18,14 +18,7 @@ def check_options(values: dict[str, Any]) -> list[str]:
     Args:
         values: the options of all roles that are checked, of the types that the argument specs say.
     """
-    findings = []
-    key = values.get("secrets_django_secret_key")
-    # As Django's own check has it (security.W009).
-    if key is not None and (len(key) < 50 or len(set(key)) < 5):
-        findings.append(
-            "secrets_django_secret_key: must have at least 50 characters, 5 of them different. Set another one with "
-            "ansible-vault edit group_vars/all/vault.yml, or have one made: playbooks/rotate_credentials.yml."
-        )
+    findings = check_secret_key(values)
     if "django_processes" not in values:
         return findings
     findings += check_processes(values["django_processes"]) + check_volumes(values)
@@ -64,6 +57,17 @@ def check_options(values: dict[str, Any]) -> list[str]:
     if not findings and "postgres_settings" in values:
         findings += check_connections(values)
     return findings
+
+
+def check_secret_key(values: dict[str, Any]) -> list[str]:
+    """As Django's own check has it (security.W009)."""
+    key = values.get("secrets_django_secret_key")
+    if key is None or (len(key) >= 50 and len(set(key)) >= 5):
+        return []
+    return [
+        "secrets_django_secret_key: must have at least 50 characters, 5 of them different. Set another one with "
+        "ansible-vault edit group_vars/all/vault.yml, or have one made: playbooks/rotate_credentials.yml."
+    ]
 
 
 def check_processes(processes: list[dict[str, Any]]) -> list[str]:

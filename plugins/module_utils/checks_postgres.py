@@ -43,7 +43,7 @@ def check_postgres(
         name: {key: hashlib.sha256(value.encode()).hexdigest() for key, value in keys.items()}
         for name, keys in secrets.items()
     }
-    rotation, findings = check_passwords(values, secrets, database if running else None)
+    rotation, findings = check_passwords(values, secrets, database if running else None, facts["mark"])
     if values["postgres_tls_renew_days"] >= values["postgres_tls_days"]:
         findings.append(
             f"postgres_tls_renew_days: {values['postgres_tls_renew_days']} must be less than postgres_tls_days "
@@ -54,12 +54,13 @@ def check_postgres(
 
 
 def check_passwords(
-    values: dict[str, Any], secrets: Secrets, database: Database | None
+    values: dict[str, Any], secrets: Secrets, database: Database | None, mark: str
 ) -> tuple[dict[str, bool], list[str]]:
     """What is to be rotated: the values of the vault that are not those of the Secrets.
 
     A password is changed only where the database accepts the one of the Secret, or has the vault's already: a run was
-    stopped on its way.
+    stopped on its way. Of a Secret that somebody else makes nothing tells what it was: there a password is changed
+    where the server bears a note of an earlier deploy, so that its data is this site's.
 
     Returns:
         for each of the passwords, and `secret_key`, whether it changes; `under_way`, whether a rotation has begun; and
@@ -73,6 +74,9 @@ def check_passwords(
         user = values.get(f"secrets_postgres_{role}_user", "postgres")
         live = secrets.get(secret, {}).get("password")
         rotation[role] = live not in (None, wanted)
+        if values["secrets_source"] == "existing" and database is not None and mark:
+            rotation[role] = not database.accepts(user, live)
+            continue
         if live == wanted or rotation["under_way"] or values["postgres_adopt_passwords"]:
             continue
         if database is None and live is not None:

@@ -1,0 +1,80 @@
+"""What preflight asks of Secrets that somebody else makes: there, with the right keys, and values that can be right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
+from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import read_secret
+
+# Options that come from the vault, or are handed on from there: with Secrets of others nobody looks at them.
+FROM_VAULT = {
+    "secrets_postgres_app_password",
+    "secrets_postgres_owner_password",
+    "secrets_postgres_admin_password",
+    "secrets_django_secret_key",
+    "secrets_backup_s3_access_key",
+    "secrets_backup_s3_secret_key",
+    "postgres_external_owner_password",
+    "postgres_external_app_password",
+}
+
+
+def wanted(values: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Variable with the name of each Secret -> its keys -> the option that has the key's value otherwise."""
+    secrets = {
+        "secrets_postgres_app": {"user": "secrets_postgres_app_user", "password": "secrets_postgres_app_password"},
+        "secrets_postgres_owner": {
+            "user": "secrets_postgres_owner_user",
+            "password": "secrets_postgres_owner_password",
+        },
+        "secrets_postgres_admin": {"password": "secrets_postgres_admin_password"},
+        "secrets_django": {"secret-key": "secrets_django_secret_key"},
+    }
+    if values.get("postgres_backup_s3_endpoint"):
+        secrets["secrets_backup_s3"] = {
+            "access-key": "secrets_backup_s3_access_key",
+            "secret-key": "secrets_backup_s3_secret_key",
+        }
+    return secrets
+
+
+def read_existing(kube: Kube, values: dict[str, Any], exists: bool) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """The Secrets that the site uses; their values become those of the options that the vault has otherwise.
+
+    Args:
+        kube: the connection.
+        values: the options of all roles; what the Secrets hold is put there.
+        exists: whether the namespace does.
+
+    Returns:
+        name of each Secret -> its keys and values; and a finding for each that is missing or cannot be right.
+    """
+    namespace = values["site_namespace"]
+    found, findings = {}, []
+    if values.get("postgres_backend") == "external":
+        return {}, [
+            "secrets_source: existing is for a PostgreSQL in the cluster. With postgres_backend external keep a vault, "
+            "and let it look up values in your store of secrets."
+        ]
+    for variable, keys in wanted(values).items():
+        name = values[variable]
+        data = read_secret(kube, namespace, name) if exists else {}
+        if not data:
+            findings.append(
+                f"{variable}: there is no Secret {name} in namespace {namespace}, or it is empty. secrets_source is "
+                f"existing: make it, with {', '.join(keys)}."
+            )
+            continue
+        found[name] = data
+        for key, option in keys.items():
+            value = data.get(key, "")
+            if not value or value != value.strip():
+                fault = "lacks" if not value else "has white space or a newline around"
+                findings.append(f"{variable}: the Secret {name} {fault} the key {key}. Mend it where it comes from.")
+            elif key == "user" and value != values[option]:
+                findings.append(
+                    f"{option}: is {values[option]}, and the Secret {name} says {value}. Make them the same."
+                )
+            values[option] = value
+    return found, findings

@@ -62,6 +62,12 @@ def refused(project: Project, *arguments: str, **environment: str) -> str:
         ),
         ("secrets_django_secret_key=short", "secrets_django_secret_key: must have at least 50 characters"),
         ("secrets_source=nowhere", "value of secrets_source must be one of: vault, existing, got: nowhere"),
+        ('{"django_ingress": {"class": "nginx"}}', "django_ingress: hosts is missing. Name at least one."),
+        ('{"django_ingress": {"hosts": ["Site"]}}', "django_ingress: 'Site' is no host name: lower-case, at least two"),
+        (
+            '{"django_ingress": {"hosts": ["a.example.org"], "certificate": "cert-manager"}}',
+            "django_ingress: certificate cert-manager needs an issuer, the name of a ClusterIssuer.",
+        ),
         ("django_migrate_lock=true", "django_migrate_lock: migrate_locked takes the lock itself"),
         ("postgres_port=70000", "postgres_port: 70000 is out of range"),
         ("storage_kind=nfs", "value of storage_kind must be one of: hostpath, class, claim, got: nfs"),

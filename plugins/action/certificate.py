@@ -1,17 +1,18 @@
-"""Makes the site's CA where it has none, and the database's certificate where it has none that is good for long.
+"""Makes a CA of the site's where it has none, and a server's certificate where it has none that is good for long.
 
 Arguments:
     kubeconfig, context, namespace, labels: where, and the labels of what is made.
-    name: of the database. The Secret NAME-ca-key gets the CA with its key, and no pod mounts it; NAME-tls gets the
-        database's certificate and key.
+    name: of the server. The Secret NAME-ca-key gets the CA with its key, and no pod mounts it; NAME-tls gets the
+        server's certificate and key.
+    title: what the CA is called; PostgreSQL if not given.
     ca_secret: the Secret that gets the CA's certificate, for clients.
-    service, names: name of the database's Service, and more DNS names that clients know it by.
+    service, names: name of the server's Service, empty where clients use none, and more DNS names that they know it by.
     days: how long a new certificate is good, in days.
     renew_days: a certificate with no more than these days left is made anew.
 
 Returns:
     made: what was made.
-    checksum: SHA-256 of the database's certificate.
+    checksum: SHA-256 of the server's certificate.
 
 In a plugin, so that no private key passes through a variable of Ansible's.
 """
@@ -38,6 +39,7 @@ class ActionModule(KubeAction):
             "namespace",
             "labels",
             "name",
+            "title",
             "ca_secret",
             "service",
             "names",
@@ -55,7 +57,7 @@ class ActionModule(KubeAction):
         }
 
     def _make(self, kube: Kube) -> tuple[list[str], str]:
-        """What was made, and the database's certificate."""
+        """What was made, and the server's certificate."""
         args, made = self._task.args, []
         namespace = args["namespace"]
 
@@ -67,11 +69,14 @@ class ActionModule(KubeAction):
         ca = read_secret(kube, namespace, ca_key_secret)
         if not certificates.ca_is_good(ca.get("tls.crt", ""), ca.get("tls.key", "")):
             key = ca.get("tls.key") or certificates.make_key()
-            ca = {"tls.key": key, "tls.crt": certificates.make_ca(key, f"{args['namespace']} PostgreSQL CA")}
+            ca = {
+                "tls.key": key,
+                "tls.crt": certificates.make_ca(key, f"{args['namespace']} {args.get('title', 'PostgreSQL')} CA"),
+            }
             write(ca_key_secret, ca, "the CA")
         if read_secret(kube, namespace, ca_secret) != {"ca.crt": ca["tls.crt"]}:
             write(ca_secret, {"ca.crt": ca["tls.crt"]}, "the CA's certificate for clients")
-        names = certificates.server_names(args["service"], namespace, args["names"])
+        names = certificates.server_names(args.get("service", ""), namespace, args["names"])
         server = read_secret(kube, namespace, server_secret)
         key, certificate = server.get("tls.key", ""), server.get("tls.crt", "")
         if not certificates.server_is_good(certificate, key, ca["tls.crt"], names, int(args["renew_days"])):
@@ -79,5 +84,5 @@ class ActionModule(KubeAction):
             certificate = certificates.make_server_certificate(
                 key, ca["tls.crt"], ca["tls.key"], names, int(args["days"])
             )
-            write(server_secret, {"tls.key": key, "tls.crt": certificate}, "the database's certificate")
+            write(server_secret, {"tls.key": key, "tls.crt": certificate}, "the server's certificate")
         return made, certificate

@@ -25,6 +25,7 @@ from typing import Any
 from ansible_collections.kubernetes_django.site.plugins.module_utils import (
     checks_backups,
     checks_django,
+    checks_ingress,
     checks_secrets,
     lease,
     releases,
@@ -57,6 +58,7 @@ FACTS = {
     "storage_volume_current",
     "storage_volume_namespace_left",
     "site_django_leftovers",
+    "site_ingress_needs_certificate",
     "site_django_replicas",
     "site_secrets",
     "site_labels",
@@ -209,6 +211,7 @@ class ActionModule(ActionBase):
         if not findings:
             findings += checks_django.check_options(values) + checks_backups.check_schedules(values)
             findings += check_exporter(values)
+            findings += checks_ingress.check_options(values)
         return values, findings
 
 
@@ -271,7 +274,9 @@ def check_cluster(
         findings += checks_django.check_secret_key(values)
         secrets |= existing
     facts["site_secrets"] = {secret: checksum(data) for secret, data in secrets.items()}
-    findings += check_priority_class(kube, values.get("site_priority_class", ""))
+    ingress_facts, ingress_findings = checks_ingress.check_ingress(kube, values, secrets, namespace is not None)
+    facts |= ingress_facts
+    findings += ingress_findings + check_priority_class(kube, values.get("site_priority_class", ""))
     if "postgres_settings" in values:
         database_facts, database_findings = check_postgres(kube, values, secrets, namespace is not None)
         facts |= database_facts

@@ -18,7 +18,9 @@ BACKDATE = datetime.timedelta(hours=1)
 
 
 def server_names(service: str, namespace: str, more: list[str]) -> list[str]:
-    """The DNS names that clients in the cluster know a Service by, and some more."""
+    """The DNS names that clients in the cluster know a Service by, if there is one, and some more."""
+    if not service:
+        return more
     return [
         service,
         f"{service}.{namespace}",
@@ -90,6 +92,21 @@ def server_is_good(certificate_pem: str, key_pem: str, ca_pem: str, names: list[
     except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
         return False
     return set(names) == set(found.get_values_for_type(x509.DNSName)) and days_left(certificate_pem) > renew_days
+
+
+def dns_names(certificate_pem: str) -> list[str]:
+    """The DNS names that a certificate is for.
+
+    Raises:
+        ValueError: it is not a certificate.
+    """
+    try:
+        names = x509.load_pem_x509_certificate(certificate_pem.encode()).extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+    except x509.ExtensionNotFound:
+        return []
+    return names.value.get_values_for_type(x509.DNSName)
 
 
 def days_left(certificate_pem: str) -> float:

@@ -6,6 +6,7 @@ import math
 import re
 from typing import Any
 
+from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_ingress import ingress_of
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import FIELD_MANAGER, PART_OF, Kube, KubeError
 
 # Volumes of the role's own.
@@ -150,6 +151,8 @@ def rights(values: dict[str, Any]) -> list[tuple[str, str, str]]:
         return wanted
     if autoscaler_of(values):
         wanted.append(("patch", "autoscaling", "horizontalpodautoscalers"))
+    if ingress_of(values):
+        wanted.append(("patch", "networking.k8s.io", "ingresses"))
     if has_budget(values):
         wanted.append(("patch", "policy", "poddisruptionbudgets"))
     return wanted
@@ -200,6 +203,8 @@ def look(kube: Kube, values: dict[str, Any], exists: bool) -> dict[str, Any]:
         surplus += listed(kube, "autoscaling/v2", "HorizontalPodAutoscaler", namespace, selector)
     elif web := next((item for item in deployments if item["metadata"]["name"] == name and sets_replicas(item)), None):
         facts["site_django_replicas"] = web["spec"]["replicas"]
+    if not ingress_of(values):
+        surplus += listed(kube, "networking.k8s.io/v1", "Ingress", namespace, selector)
     if not has_budget(values):
         surplus += listed(kube, "policy/v1", "PodDisruptionBudget", namespace, selector)
     facts["site_django_leftovers"] = [

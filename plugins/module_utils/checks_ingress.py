@@ -1,0 +1,120 @@
+"""What preflight asks of the Ingress: its options, its class, its certificate, and one that is no longer wanted."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import read_secret
+
+HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
+# Days that must be left of a certificate that is made here; as in roles/django/tasks/certificate.yml.
+RENEW_DAYS = 30
+
+
+def ingress_of(values: dict[str, Any]) -> dict[str, Any]:
+    """What was given of the Ingress; validation puts None for the rest. Empty for none."""
+    return {key: value for key, value in values.get("django_ingress", {}).items() if value is not None}
+
+
+def check_options(values: dict[str, Any]) -> list[str]:
+    """What is wrong with django_ingress by itself."""
+    ingress = ingress_of(values)
+    if not ingress:
+        return []
+    if not ingress.get("hosts"):
+        return ["django_ingress: hosts is missing. Name at least one."]
+    findings = [
+        f"django_ingress: {host!r} is no host name: lower-case, at least two parts, such as site.example.org."
+        for host in ingress["hosts"]
+        if not HOST.fullmatch(host)
+    ]
+    if ingress.get("certificate") == "cert-manager" and not ingress.get("issuer"):
+        findings.append("django_ingress: certificate cert-manager needs an issuer, the name of a ClusterIssuer.")
+    return findings
+
+
+def check_ingress(
+    kube: Kube, values: dict[str, Any], secrets: dict[str, dict[str, str]], exists: bool
+) -> tuple[dict[str, bool], list[str]]:
+    """Whether the Ingress can work.
+
+    Args:
+        kube: the connection.
+        values: the options of all roles.
+        secrets: name of each Secret of the site -> its keys and values.
+        exists: whether the namespace is there.
+
+    Returns:
+        facts: `site_ingress_needs_certificate`, whether one is to be made here; and findings.
+    """
+    ingress = ingress_of(values)
+    facts = {"site_ingress_needs_certificate": False}
+    if not ingress:
+        return facts, []
+    findings = check_class(kube, ingress.get("class", ""))
+    name = f"{values['django_name']}-ingress"
+    secret, kind = ingress.get("secret", f"{name}-tls"), ingress.get("certificate", "existing")
+    if kind == "cert-manager":
+        return facts, findings
+    # Imported here: it takes a moment, and a site without an Ingress should not pay for it.
+    from ansible_collections.kubernetes_django.site.plugins.module_utils import certificates
+
+    if kind == "self-signed":
+        if secret != f"{name}-tls":
+            findings.append(f"django_ingress: a self-signed certificate is kept in {name}-tls. Leave out secret.")
+        own, ca = secrets.get(secret, {}), secrets.get(f"{name}-ca", {}).get("ca.crt", "")
+        facts["site_ingress_needs_certificate"] = not certificates.server_is_good(
+            own.get("tls.crt", ""), own.get("tls.key", ""), ca, ingress["hosts"], RENEW_DAYS
+        )
+        return facts, findings
+    data = read_secret(kube, values["site_namespace"], secret) if exists else {}
+    if missing := [key for key in ("tls.crt", "tls.key") if not data.get(key)]:
+        findings.append(
+            f"django_ingress: the Secret {secret} in namespace {values['site_namespace']} is not there or lacks "
+            f"{' and '.join(missing)}. Make it (kubectl create secret tls), or let certificate be cert-manager or "
+            "self-signed."
+        )
+    else:
+        findings += [
+            f"django_ingress: the Secret {secret}: {fault}." for fault in faults(data["tls.crt"], ingress["hosts"])
+        ]
+    return facts, findings
+
+
+def faults(certificate: str, hosts: list[str]) -> list[str]:
+    """What keeps a certificate, PEM, from being good for these hosts."""
+    from ansible_collections.kubernetes_django.site.plugins.module_utils import certificates
+
+    try:
+        left, names = certificates.days_left(certificate), certificates.dns_names(certificate)
+    except ValueError:
+        return ["tls.crt is not a certificate"]
+    found = ["the certificate has ended"] if left < 0 else []
+    # A wildcard stands for one part of a name.
+    uncovered = [host for host in hosts if host not in names and f"*.{host.partition('.')[2]}" not in names]
+    if uncovered:
+        found.append(f"the certificate is for {', '.join(names) or 'no name'}, not for {', '.join(uncovered)}")
+    return found
+
+
+def check_class(kube: Kube, name: str) -> list[str]:
+    """An Ingress of a class that is not there is nobody's. An account that may not look is believed."""
+    try:
+        classes = kube.list("IngressClass")
+    except KubeError as error:
+        if error.status == 403:
+            return []
+        raise
+    names = [each["metadata"]["name"] for each in classes]
+    default = "ingressclass.kubernetes.io/is-default-class"
+    if name and name not in names:
+        there = f"only {', '.join(names)}" if names else "none: it needs an ingress controller"
+        return [f"django_ingress: the cluster has no IngressClass {name}, {there}."]
+    if not name and not any((each["metadata"].get("annotations") or {}).get(default) == "true" for each in classes):
+        return [
+            f"django_ingress: the cluster has no default IngressClass. Name one as class "
+            f"({', '.join(names) or 'it has none: it needs an ingress controller'})."
+        ]
+    return []

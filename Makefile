@@ -6,7 +6,7 @@ PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PATH
 PYTHON ?= python3
 
-.PHONY: help deploy test test-all lint destroy lock
+.PHONY: help deploy test test-all survive lint destroy lock
 .DEFAULT_GOAL := help
 
 help: ## Show the commands
@@ -22,8 +22,11 @@ test: ## Run the tests, the short form of every promise
 	@scripts/test lint unit webapp molecule release survive
 
 test-all: ## Run the long tests as well
-	@scripts/test lint unit webapp webapp_long molecule release release_long survive backup_restore backup_restore_long \
-		rotate external_db project hardening judges
+	@scripts/test lint unit webapp webapp_long molecule release release_long survive survive_long \
+		backup_restore backup_restore_long rotate external_db project hardening judges
+
+survive: ## Break 22 things on purpose, minikube itself among them, and print what each cost
+	@scripts/test survive survive_long
 
 lint: ## Look at the text of everything
 	@scripts/test lint

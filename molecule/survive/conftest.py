@@ -11,5 +11,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if disturbance.TABLE:
         terminalreporter.write_sep("=", "what was survived, and how")
         terminalreporter.write_line(disturbance.HEAD)
-        for line in disturbance.TABLE:
+        for line in sorted(disturbance.TABLE, key=lambda line: int(line.split()[1])):
             terminalreporter.write_line(line)

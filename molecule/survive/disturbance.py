@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
 from scenario import URL, items, kubectl, pods_as_they_are
 from traffic import Reader, Writer
@@ -34,6 +36,7 @@ class Cost:
         replaced: pods that are others than before.
         restarts: containers that were started again in the same pod.
         healthy_after: seconds from the block's begin until the site was well, and stayed so.
+        ended: when the cause was gone again, where it lasted: what time.monotonic() says.
         notes: what else a test wants to see in the table.
     """
 
@@ -44,6 +47,7 @@ class Cost:
     replaced: int = 0
     restarts: int = 0
     healthy_after: float = 0.0
+    ended: float | None = None
     notes: list[str] = field(default_factory=list)
 
     def failed(self) -> dict[str, int]:
@@ -53,21 +57,25 @@ class Cost:
 
 
 @contextmanager
-def disturbed(name: str, patience: float = 120) -> Iterator[Cost]:
+def disturbed(name: str, patience: float = 120, rate: float = 20) -> Iterator[Cost]:
     """Rows are written and pages read while the block runs, until the site is well again, and a little longer.
 
     Args:
         name: what is done in the block, for the table.
         patience: seconds after the block in which the site has to become well by itself.
+        rate: pages read a second.
     """
     wait_until_well(patience)
     before = pods_as_they_are()
-    with Writer(URL) as writer, Reader(URL, rate=20, threads=2) as reader:
+    with Writer(URL) as writer, Reader(URL, rate=rate, threads=max(2, round(rate / 20))) as reader:
         cost = Cost(writer, reader)
         time.sleep(1)
         began = time.monotonic()
         yield cost
-        cost.healthy_after = wait_until_well(patience) - began
+        well = wait_until_well(patience)
+        cost.healthy_after = well - began
+        if cost.ended is not None:
+            cost.notes.append(f"well {max(0.0, well - cost.ended):.1f} s after its end")
     after = pods_as_they_are()
     cost.lost = writer.lost(rows())
     cost.write_gap = writer.longest_gap()
@@ -126,6 +134,11 @@ def sql(statement: str) -> str:
     return kubectl(*place, "psql", "-X", "-U", "postgres", "-d", "kubernetes_django", "-Atc", statement).strip()
 
 
+def connections() -> int:
+    """How many the server believes to have with the site."""
+    return int(sql("select count(*) from pg_stat_activity where usename = 'kube_boss'"))
+
+
 def rows() -> set[str]:
     """The texts that the database has."""
     return set(sql("select text from notes_note").splitlines())
@@ -136,11 +149,48 @@ def web_pods() -> list[str]:
     return [pod["metadata"]["name"] for pod in items("pods", "-l", "app.kubernetes.io/component=web")]
 
 
+def node_name() -> str:
+    """The name of the only node."""
+    return json.loads(kubectl("get", "nodes", "-o", "json"))["items"][0]["metadata"]["name"]
+
+
+@cache
+def way_to_the_node() -> list[str]:
+    """What comes before a command for the node: nothing with minikube's driver none. Kept: API servers go away here."""
+    node = node_name()
+    return [] if node == socket.gethostname() else ["minikube", "ssh", "--profile", node, "--"]
+
+
 def on_node(*command: str) -> str:
     """Run a command on the node, as root: this machine itself with minikube's driver none, or its container."""
-    node = json.loads(kubectl("get", "nodes", "-o", "json"))["items"][0]["metadata"]["name"]
-    way = [] if node == socket.gethostname() else ["minikube", "ssh", "--profile", node, "--", "sudo"]
-    return subprocess.run([*way, *command], check=True, capture_output=True, text=True).stdout
+    way = way_to_the_node()
+    # ssh hands one line to a shell.
+    whole = [*way, shlex.join(["sudo", *command])] if way else command
+    return subprocess.run(whole, check=True, capture_output=True, text=True).stdout
+
+
+@contextmanager
+def undone_by(command: str, within: float) -> Iterator[None]:
+    """At the end of the block a shell command puts the node back, whatever became of the block.
+
+    Args:
+        command: may be run twice. The node is told of it before anything is broken, and runs it by itself where nobody
+            is left to do so: this process may be killed, and minikube may not answer.
+        within: seconds after which the node does that, longer than the block takes.
+    """
+    flag = on_node("mktemp").strip()
+    by_itself = f"sleep {within}; [ ! -e {flag} ] || {{ {command}; }}; rm -f {flag}"
+    on_node("sh", "-c", f"setsid sh -c {shlex.quote(by_itself)} > /dev/null 2>&1 < /dev/null &")
+    try:
+        yield
+    finally:
+        on_node("sh", "-c", command)
+        on_node("rm", "-f", flag)
+
+
+def by_the_node(arguments: str) -> str:
+    """A shell command for the node that runs kubectl there."""
+    return f"/var/lib/minikube/binaries/*/kubectl --kubeconfig=/etc/kubernetes/admin.conf {arguments}"
 
 
 def first_process(pod: str) -> int:
@@ -148,3 +198,21 @@ def first_process(pod: str) -> int:
     status = json.loads(kubectl("get", "pod", pod, "-o", "json"))["status"]
     container = status["containerStatuses"][0]["containerID"].rpartition("/")[2]
     return json.loads(on_node("crictl", "inspect", container))["info"]["pid"]
+
+
+def outcomes(cost: Cost, first: float, last: float) -> set[int | str]:
+    """What became of the requests that began between two moments of time.monotonic()."""
+    return {r.outcome for r in cost.reader.requests + cost.writer.requests if first < r.began < last}
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> float:
+    """Wait until something is so; return how many seconds that took.
+
+    Raises:
+        AssertionError: it is not so in time.
+    """
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() < began + seconds, f"not within {seconds} s"
+        time.sleep(0.2)
+    return time.monotonic() - began

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from programs import Bucket, find_go
 
 SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
 SCRIPTS = ROOT / "roles" / "postgres" / "files" / "backup"
@@ -381,70 +381,27 @@ def test_volume_that_cannot_be_used_is_told(server: Server, tmp_path: Path) -> N
         subprocess.run(["umount", full], check=True)
 
 
-class Bucket:
-    """A real S3 server on this machine, with one bucket."""
-
-    def __init__(self, folder: Path) -> None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kubernetes-django" / "tests"
-        program, source = cache / "versitygw", ROOT / "tests" / "s3"
-        if not program.exists():
-            cache.mkdir(parents=True, exist_ok=True)
-            module = "github.com/versity/versitygw/cmd/versitygw"
-            subprocess.run(["go", "build", "-o", program, module], cwd=source, check=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.files = folder / "s3"
-        (self.files / "bucket").mkdir(parents=True)
-        self.log = (folder / "s3.log").open("w")
-        command = [
-            program,
-            "--access",
-            "key",
-            "--secret",
-            "the secret",
-            "--port",
-            f"127.0.0.1:{self.port}",
-            "posix",
-            self.files,
-        ]
-        self.server = subprocess.Popen(command, stdout=self.log, stderr=self.log)
-        login = folder / "s3-login"
-        login.mkdir()
-        (login / "access-key").write_text("key")
-        (login / "secret-key").write_text("the secret")
-        self.variables = {
-            "S3_ENDPOINT": f"http://127.0.0.1:{self.port}",
-            "S3_BUCKET": "bucket",
-            "S3_PREFIX": "site",
-            "S3_REGION": "us-east-1",
-            "S3_LOGIN": str(login),
-        }
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, (folder / "s3.log").read_text()
-                time.sleep(0.1)
-
-    def stop(self) -> None:
-        """End the server."""
-        self.server.terminate()
-        self.server.wait()
-
-
 @pytest.fixture
 def bucket(server: Server) -> Iterator[Bucket]:
     folder = server.folder / f"bucket-{time.monotonic_ns()}"
     folder.mkdir(mode=0o755)
     made = Bucket(folder)
+    login = folder / "s3-login"
+    login.mkdir()
+    (login / "access-key").write_text("key")
+    (login / "secret-key").write_text("the secret")
+    made.variables = {
+        "S3_ENDPOINT": made.endpoint,
+        "S3_BUCKET": "bucket",
+        "S3_PREFIX": "site",
+        "S3_REGION": "us-east-1",
+        "S3_LOGIN": str(login),
+    }
     yield made
     made.stop()
 
 
-needs_s3 = pytest.mark.skipif(not (shutil.which("go") and shutil.which("rclone")), reason="needs Go and rclone")
+needs_s3 = pytest.mark.skipif(not (find_go() and shutil.which("rclone")), reason="needs Go and rclone")
 
 
 @pytest.mark.long

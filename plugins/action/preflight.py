@@ -56,6 +56,7 @@ FACTS = {
     "storage_volume_prepared",
     "storage_volume_released",
     "storage_volume_current",
+    "storage_volume_grows",
     "storage_volume_namespace_left",
     "site_django_leftovers",
     "site_ingress_needs_certificate",

@@ -1,10 +1,11 @@
-"""Filters memory_settings and server_configuration: see plugins/module_utils/server_settings.py."""
+"""Filters bytes_of, memory_settings and server_configuration: see plugins/module_utils/server_settings.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.server_settings import (
+    bytes_of,
     configuration,
     memory_settings,
 )
@@ -14,4 +15,4 @@ class FilterModule:
     """Ansible's side of it."""
 
     def filters(self) -> dict[str, Callable]:
-        return {"memory_settings": memory_settings, "server_configuration": configuration}
+        return {"bytes_of": bytes_of, "memory_settings": memory_settings, "server_configuration": configuration}

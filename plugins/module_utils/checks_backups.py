@@ -12,6 +12,7 @@ FACTS = {
     "site_backup_volume_prepared",
     "site_backup_volume_released",
     "site_backup_volume_current",
+    "site_backup_volume_grows",
     "site_backup_volume_namespace_left",
     "site_cron_jobs",
     "site_live_postgres_image",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.server_settings import bytes_of
 
 # The end of the name of the namespace in which the Job works on a volume's directory; see roles/storage/vars.
 DIRECTORY_NAMESPACE = {"storage": "volume", "postgres_backup": "backup-volume"}
@@ -20,12 +21,16 @@ def check_volume(kube: Kube, values: dict[str, Any], prefix: str, exists: bool) 
         exists: whether the site's namespace does.
 
     Returns:
-        facts without their prefix: prepared, released, current, namespace_left; and the findings.
+        facts without their prefix: prepared, released, current, grows, namespace_left; and the findings.
     """
     kind, site, namespace = values[f"{prefix}_kind"], values["site_name"], values["site_namespace"]
     name, claim_name, path = values[f"{prefix}_volume"], values[f"{prefix}_claim"], values[f"{prefix}_path"]
     size, class_name, uid = values[f"{prefix}_size"], values[f"{prefix}_class"], values["storage_uid"]
-    facts = {"prepared": False, "released": False, "current": False, "namespace_left": False}
+    facts = {"prepared": False, "released": False, "current": False, "grows": False, "namespace_left": False}
+    try:
+        wanted = bytes_of(size)
+    except ValueError:
+        return facts, [f"{prefix}_size: {size!r} is no size of a volume, such as 2Gi."]
     findings = []
     claim = kube.get("PersistentVolumeClaim", claim_name, namespace) if exists else None
     bound = claim is not None and claim["status"].get("phase") == "Bound"
@@ -40,8 +45,12 @@ def check_volume(kube: Kube, values: dict[str, Any], prefix: str, exists: bool) 
         findings += check_class(kube, prefix, class_name)
     if claim is not None and kind != "claim":
         old = claim["spec"]["resources"]["requests"]["storage"]
-        facts["current"] = kind == "class" and bound and old == size
-        if kind == "hostpath" and old != size:
+        differs = bytes_of(old) != wanted
+        facts["current"] = kind == "class" and bound and not differs
+        if kind == "class" and differs:
+            findings += check_growth(kube, prefix, claim, size)
+            facts["grows"] = True
+        if kind == "hostpath" and differs:
             findings.append(
                 f"{prefix}_size: the claim {claim_name} has {old} and cannot become {size}: a hostPath "
                 f"volume does not grow (it never limits anything either). Set {prefix}_size to {old}."
@@ -89,9 +98,38 @@ def check_volume(kube: Kube, values: dict[str, Any], prefix: str, exists: bool) 
                 bound
                 and facts["prepared"]
                 and volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
-                and volume["spec"]["capacity"]["storage"] == size
+                and bytes_of(volume["spec"]["capacity"]["storage"]) == wanted
             )
     return facts, findings
+
+
+def check_growth(kube: Kube, prefix: str, claim: dict, size: str) -> list[str]:
+    """A claim never shrinks, and grows only when it is bound and its class says that it can grow volumes."""
+    name, old = claim["metadata"]["name"], claim["spec"]["resources"]["requests"]["storage"]
+    class_name = claim["spec"].get("storageClassName") or ""
+    if bytes_of(size) < bytes_of(old):
+        why = "no volume shrinks"
+    elif claim["status"].get("phase") != "Bound":
+        why = "it is not bound to a volume yet"
+    elif can_grow(kube, class_name):
+        return []
+    else:
+        why = f"its StorageClass {class_name} does not say allowVolumeExpansion: true"
+    return [
+        f"{prefix}_size: the claim {name} has {old} and cannot become {size}: {why}. Set {prefix}_size to {old}. To "
+        "move the data to another volume, make a backup, name another claim, deploy, and restore."
+    ]
+
+
+def can_grow(kube: Kube, name: str) -> bool:
+    """Whether a StorageClass says so; where nobody may look, the API server will say it."""
+    try:
+        found = kube.get("StorageClass", name) if name else None
+    except KubeError as error:
+        if error.status == 403:
+            return True
+        raise
+    return bool(found and found.get("allowVolumeExpansion"))
 
 
 def check_class(kube: Kube, prefix: str, name: str) -> list[str]:

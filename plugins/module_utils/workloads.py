@@ -234,9 +234,21 @@ def pod_problem(kube: Kube, pod: dict) -> str | None:
             reason = waiting.get("reason") or "keeps ending"
             return (f"pod {name}, container {container['name']}: {reason}{code} {waiting.get('message', '')}").rstrip()
     if pod["status"].get("phase") == "Pending" and age(pod["metadata"]["creationTimestamp"]) > PATIENCE_SECONDS:
+        if problem := claim_problem(kube, pod):
+            return f"pod {name}: {problem}"
         warning = last_warning(kube, pod)
         if warning and warning["reason"].startswith("Failed") and warning["reason"] != "FailedScheduling":
             return f"pod {name}: {warning['reason']}: {warning['message']}"
+    return None
+
+
+def claim_problem(kube: Kube, pod: dict) -> str | None:
+    """Why a class makes no volume for a claim of this pod, which alone is told of it."""
+    for volume in pod["spec"].get("volumes") or []:
+        name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+        claim = kube.get("PersistentVolumeClaim", name, pod["metadata"]["namespace"]) if name else None
+        if claim and claim["status"].get("phase") == "Pending" and (warning := last_warning(kube, claim)):
+            return f"the claim {name} gets no volume: {warning['reason']}: {warning['message']}"
     return None
 
 

@@ -1,0 +1,79 @@
+"""Servers that tests run beside the project: built once from their Go modules into the cache, ended with the test."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kubernetes-django"
+
+
+def find_go() -> str | None:
+    """The machine's own Go, or the one that role minikube fetched."""
+    fetched = sorted((CACHE / "minikube").glob("go-*/go/bin/go"))
+    return shutil.which("go") or (str(fetched[-1]) if fetched else None)
+
+
+def build(module: Path, package: str) -> Path:
+    """Build a program, or find it built: other pins are another file.
+
+    Args:
+        module: folder with the go.mod and go.sum that pin it.
+        package: its Go package.
+    """
+    pins = hashlib.sha256((module / "go.mod").read_bytes() + (module / "go.sum").read_bytes()).hexdigest()
+    program = CACHE / "tests" / f"{package.rpartition('/')[2]}-{pins[:12]}"
+    if not program.exists():
+        go = find_go()
+        assert go, "no Go on this machine: install one, or start minikube by playbooks/cluster.yml, which fetches it"
+        part = program.with_suffix(f".{os.getpid()}")
+        environment = os.environ | {"GOFLAGS": "", "GOWORK": "off", "CGO_ENABLED": "0"}
+        subprocess.run(
+            [go, "build", "-trimpath", "-ldflags=-s -w", "-o", part, package], cwd=module, env=environment, check=True
+        )
+        part.rename(program)
+    return program
+
+
+class Bucket:
+    """A real S3 server on this machine, with one bucket.
+
+    Args:
+        folder: for its files and its log.
+        address: of this machine, where it listens.
+    """
+
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
+        program = build(ROOT / "tests" / "s3", "github.com/versity/versitygw/cmd/versitygw")
+        with socket.socket() as probe:
+            probe.bind((address, 0))
+            self.port = probe.getsockname()[1]
+        self.endpoint = f"http://{address}:{self.port}"
+        # What the scripts of the backups are told, where a test runs them.
+        self.variables: dict[str, str] = {}
+        self.files = folder / "s3"
+        (self.files / "bucket").mkdir(parents=True)
+        self.log = (folder / "s3.log").open("w")
+        login = ["--access", "key", "--secret", "the secret"]
+        command = [program, *login, "--port", f"{address}:{self.port}", "posix", self.files]
+        self.server = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection((address, self.port), timeout=1).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, (folder / "s3.log").read_text()
+                time.sleep(0.1)
+
+    def stop(self) -> None:
+        """End the server."""
+        self.server.terminate()
+        self.server.wait()
+        self.log.close()

@@ -22,6 +22,11 @@ ask() {
     echo "$1" | as "$OWNER" owner -f -
 }
 
+# Where NetworkPolicies are enforced a new pod is let through some seconds after its start.
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+    ! pg_isready -q || break
+    sleep 1
+done
 place="$PGHOST:$PGPORT"
 as "$OWNER" owner -c '' || fail "$OWNER cannot log in to $PGDATABASE at $place: $(tail -n 1 /tmp/errors)"
 

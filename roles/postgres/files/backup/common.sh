@@ -39,6 +39,11 @@ login() {
     # Its fields end at a colon.
     printf '*:*:*:*:%s\n' "$(sed 's/[\\:]/\\&/g' "$LOGIN/password")" > "$PGPASSFILE"
     export PGUSER PGPASSFILE
+    # Where NetworkPolicies are enforced a new pod is let through some seconds after its start; and a server restarts.
+    for _ in {1..30}; do
+        ! pg_isready --quiet || break
+        sleep 1
+    done
 }
 
 # Runs the SQL of standard input in the database $1, further arguments are psql's; prints bare values.

@@ -62,8 +62,8 @@ def api_tasks(output: str) -> list[str]:
     wanted = (
         "preflight | ",
         "apply | Compare",
-        "change | Apply",
-        "change | Wait",
+        "carry_out | Apply",
+        "wait | Wait",
         "migrate | Delete",
         "directory_done | ",
         "Free the volume",

@@ -50,11 +50,7 @@ class ActionModule(ActionBase):
             live = {name_of(each): look_up(kube, each) for each in definitions}
             if not self._task.check_mode:
                 live = {name: item and take_over(kube, item) for name, item in live.items()}
-            # What is not there would become what the template says.
-            after = {
-                name_of(each): each if live[name_of(each)] is None else kube.apply(each, dry_run=True)
-                for each in definitions
-            }
+            after = {name_of(each): tried(kube, each, live[name_of(each)]) for each in definitions}
             differs = [name for name in after if unmanaged(after[name]) != unmanaged(live[name])]
             not_ready = [
                 each for each in args["workloads"] if not known_ready(live.get(f"{each['kind']}/{each['name']}"), each)
@@ -81,6 +77,19 @@ def look_up(kube: Kube, item: dict[str, Any]) -> dict[str, Any] | None:
     if item["kind"] not in PATHS:
         return None
     return kube.get(item["kind"], item["metadata"]["name"], item["metadata"].get("namespace"))
+
+
+def tried(kube: Kube, item: dict[str, Any], live: dict[str, Any] | None) -> dict[str, Any]:
+    """What the object would become; one that is not there yet, what the template says.
+
+    Raises:
+        KubeError: the API server refuses it.
+    """
+    if item["kind"] not in PATHS:
+        return item
+    after = kube.apply(item, dry_run=True)
+    # What the server adds to a new one is no news. In a namespace that is not there, it does not even try.
+    return item if live is None else after
 
 
 def unmanaged(item: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -49,6 +49,7 @@ FACTS = {
     "site_namespace_kinds",
     "site_serving",
     "site_pending",
+    "site_starting",
     "site_node_addresses",
     "site_node_is_here",
     "site_completed_jobs",

@@ -13,6 +13,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from notes.models import Note
+from status.errors import explain
 
 
 @csrf_exempt  # no cookie plays a part here
@@ -22,8 +23,9 @@ def notes(request: HttpRequest) -> JsonResponse:
     """GET: the newest 50 and how many there are. POST `{"text": "…"}`: add one; 201 means that it is committed."""
     try:
         return _add(request) if request.method == "POST" else _list()
-    except DatabaseError:
-        return JsonResponse({"error": "The database does not take part at the moment."}, status=503)
+    except DatabaseError as error:
+        reason = explain(error).summary if settings.STATUS_DETAILS else "The database does not take part at the moment."
+        return JsonResponse({"error": reason}, status=503)
 
 
 def _list() -> JsonResponse:

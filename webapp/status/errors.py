@@ -78,12 +78,17 @@ _CAUSES = {
         "User {user} may not read what this page shows.",
         "Grant SELECT on django_migrations and the site's tables to {user}.",
     ),
+    "disk_full": (
+        "The database's disk is full.",
+        "Free space on the database's volume, or make it larger.",
+    ),
     "unexpected": (
         "The database could not be asked.",
         "The pod's log has the cause under this request's id.",
     ),
 }
 _SQLSTATES = {
+    "53100": "disk_full",
     "57014": "slow",
     "42501": "no_permission",
     "53300": "too_many_connections",

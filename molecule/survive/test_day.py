@@ -1,9 +1,11 @@
-"""What people do: they start two runs at once, and change things by hand."""
+"""What people do: they stop a run, start two, and change things by hand."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from scenario import ROOT, TOOLS, changed, items, kubectl, playbook
 
 pytestmark = pytest.mark.long
 
+KILLS = 20
 DEPLOYMENT, STATEFUL_SET = "deployment/kubernetes-django", "statefulset/postgres"
 OTHER_PORT = [{"op": "replace", "path": "/spec/ports/0/port", "value": 81}]
 # What somebody does by hand -> the objects that the next run says it put right. Each is done to a site that is well.
@@ -71,6 +74,24 @@ def feature(value: object) -> list[str]:
     return ["-e", json.dumps({"django_environment": settings})]
 
 
+def test_20_deploy_killed_at_20_random_moments() -> None:
+    """Each begins another release than the one before, and finds what that one left; the last one is let live."""
+    began = time.monotonic()
+    changed(playbook("playbooks/deploy.yml", *feature("whole")))
+    whole = time.monotonic() - began
+    seed = random.randrange(10**6)
+    chance = random.Random(seed)
+    moments = [chance.uniform(0.5, whole) for _ in range(KILLS)]
+    with disturbed(f"20 deploy killed at {KILLS} random moments and run again") as cost:
+        for number, moment in enumerate(moments):
+            kill_after(moment, "playbooks/deploy.yml", *feature(number))
+        assert changed(playbook("playbooks/deploy.yml", *feature(KILLS - 1))) >= 1
+        cost.ended = time.monotonic()
+    print(f"seed {seed}, a whole deploy {whole:.1f} s, killed after", *(f"{moment:.1f}" for moment in moments))
+    assert cost.failed() == {}
+    assert changed(playbook("playbooks/deploy.yml", *feature(KILLS - 1))) == 0
+
+
 def test_21_two_deploys_at_once() -> None:
     with disturbed("21 two deploys at once") as cost:
         runs = [begin("playbooks/deploy.yml", *feature(name)) for name in ("left", "right")]
@@ -106,3 +127,12 @@ def begin(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
+
+
+def kill_after(seconds: float, *arguments: str) -> None:
+    """Start a playbook, and end it and all that it started, as a lost machine would."""
+    with begin(*arguments) as run:
+        try:
+            run.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)

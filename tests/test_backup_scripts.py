@@ -276,6 +276,28 @@ def test_restore_passes_over_roles_that_are_gone(server: Server) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def test_restore_by_the_owner_needs_two_rights(server: Server) -> None:
+    """As for a server that has no superuser for us: what is missing is named, and nothing is changed."""
+    before = server.sql(CHECKSUM)
+    name = server.backup()
+    server.sql("delete from note where id <= 100")
+    owner = {"LOGIN": str(server.folder / "owner")}
+    create, signal_ = 'ALTER ROLE "the owner" CREATEDB;', 'GRANT pg_signal_backend TO "the owner";'
+    said = last_line(server.script("restore", RESTORE=name, **owner))
+    assert said.startswith("the owner lacks rights for a restore at")
+    assert said.endswith(f"As the administrator run there: {create} {signal_}")
+    assert last_line(server.script("drill", **owner)).endswith(f"run there: {create}")
+    assert server.names() == [name]
+    try:
+        server.sql(create + signal_)
+        for script in ("drill", "restore"):
+            run = server.script(script, RESTORE=name, **owner)
+            assert run.returncode == 0, run.stdout + run.stderr
+        assert server.sql(CHECKSUM) == before
+    finally:
+        server.sql('ALTER ROLE "the owner" NOCREATEDB; REVOKE pg_signal_backend FROM "the owner"')
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_restore_ended_at_any_moment_converges(server: Server, how: int) -> None:
     before = server.sql(CHECKSUM)

@@ -52,6 +52,20 @@ sql() {
         --set db="$DATABASE" --dbname "$1" "${@:2}"
 }
 
+# What a restore needs that a superuser has, and the owner of a database elsewhere may not: $1 is `restore` or `drill`.
+check_rights() {
+    local missing
+    missing=$(sql postgres --set verb="$1" << 'SQL'
+        select concat_ws(' ', case when not rolcreatedb then format('ALTER ROLE %I CREATEDB;', rolname) end,
+            case when :'verb' = 'restore' and not pg_has_role('pg_signal_backend', 'usage')
+                then format('GRANT pg_signal_backend TO %I;', rolname) end)
+        from pg_roles where rolname = current_user and not rolsuper
+SQL
+    )
+    [[ -z $missing ]] || fail "$PGUSER lacks rights for a $1 at $PGHOST: it makes a database beside the site's, and a restore" \
+        "ends the site's sessions. As the administrator run there: $missing"
+}
+
 # One script at a time works on the volume; the lock goes with the process, however that ends.
 take_volume() {
     [[ -w $BACKUPS && -x $BACKUPS ]] || fail "postgres_backup_path: user $(id -u) may not write to the volume of the" \

@@ -8,6 +8,7 @@ scratch=${DATABASE:0:50}_drill
 drop() { sql postgres --set name="$scratch" <<< "select format('drop database if exists %I with (force)', :'name') \\gexec"; }
 
 login
+check_rights drill
 take_volume
 find_backup latest
 fetch_backup "$found"

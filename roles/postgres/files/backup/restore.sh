@@ -36,6 +36,7 @@ put_back() {
 }
 
 login
+check_rights restore
 take_volume
 find_backup "$RESTORE"
 backup=$found

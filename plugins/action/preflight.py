@@ -27,6 +27,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils import (
     checks_django,
     checks_ingress,
     checks_secrets,
+    checks_upgrade,
     lease,
     releases,
     variables,
@@ -80,7 +81,9 @@ FACTS = {
     "image_django",
     "image_postgres",
     "image_postgres_exporter",
-} | checks_backups.FACTS
+    *checks_backups.FACTS,
+    *checks_upgrade.FACTS,
+}
 # The native sleep of preStop is on by default from here on.
 OLDEST_KUBERNETES = (1, 30)
 # Smallest and largest values that make sense; argument specs know no ranges.
@@ -258,6 +261,7 @@ def check_cluster(
         # Before the first release nobody can be hurt by the order in which things start.
         facts["site_serving"] = bool(namespace and kube.get("Deployment", values["django_name"], name))
     if "storage_kind" in values:
+        facts |= checks_upgrade.find_data(kube, values, namespace is not None)
         volume_facts, volume_findings = check_volume(kube, values, "storage", namespace is not None)
         facts |= {f"storage_volume_{name}": value for name, value in volume_facts.items()}
         findings += volume_findings
@@ -283,7 +287,13 @@ def check_cluster(
         database_facts, database_findings = check_postgres(kube, values, secrets, namespace is not None)
         facts |= database_facts
         findings += database_findings
+    if values["site_preflight_upgrade"]:
+        upgrade_facts, upgrade_findings = checks_upgrade.check_upgrade(kube, values, namespace is not None, facts)
+        facts |= upgrade_facts
+        findings += upgrade_findings
     jobs = kube.list("Job", name, {PART_OF: site}) if namespace else []
+    if "namespace_quota" in values:
+        findings += checks_upgrade.check_unfinished(values, jobs)
     facts["site_completed_jobs"] = [job["metadata"]["name"] for job in jobs if job_ended(job) == "Complete"]
     facts["site_completed_jobs"] += releases.migrated(kube, site, name) if namespace else []
     # One whose pod never ran (no image, no node) would go on waiting for its next try; one that runs is left alone.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils import server_settings
+from ansible_collections.kubernetes_django.site.plugins.module_utils import checks_upgrade, server_settings
 from ansible_collections.kubernetes_django.site.plugins.module_utils.database import RECONCILED, Database, is_running
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
 
@@ -32,7 +32,7 @@ def check_postgres(
     facts = {
         "mark": ((pod or {}).get("metadata", {}).get("annotations") or {}).get(RECONCILED, ""),
         "is_new": not exists
-        or (not running and kube.get("PersistentVolumeClaim", values["postgres_claim"], namespace) is None),
+        or (not running and kube.get("PersistentVolumeClaim", values["storage_claim"], namespace) is None),
         "pod": database.pod,
         "name": database.name,
         "port": database.port,
@@ -50,6 +50,8 @@ def check_postgres(
             f"({values['postgres_tls_days']}), or every deploy makes a new certificate."
         )
     findings += check_settings(kube, values, database if running else None)
+    if running:
+        findings += checks_upgrade.check_major(values, pod["spec"]["containers"][0]["image"], database)
     return {"site_database": facts, "site_rotation": rotation}, findings
 
 

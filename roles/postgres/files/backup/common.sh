@@ -66,6 +66,16 @@ SQL
         "ends the site's sessions. As the administrator run there: $missing"
 }
 
+# A line for each table of the database $1: its name, |, and how many rows it has.
+count_rows() {
+    sql "$1" << 'SQL'
+        select format('select %L, count(*) from %I.%I', table_schema || '.' || table_name, table_schema, table_name)
+        from information_schema.tables
+        where table_type = 'BASE TABLE' and table_schema not in ('pg_catalog', 'information_schema')
+        order by 1 \gexec
+SQL
+}
+
 # One script at a time works on the volume; the lock goes with the process, however that ends.
 take_volume() {
     [[ -w $BACKUPS && -x $BACKUPS ]] || fail "postgres_backup_path: user $(id -u) may not write to the volume of the" \
@@ -290,7 +300,7 @@ verify_backup() {
     major=$(told "$1" "split_part(told ->> 'server_version', '.', 1)")
     server=$(sql postgres <<< "select current_setting('server_version_num')::int / 10000")
     ((major <= server)) || fail "backup: $1 was made by PostgreSQL $major, and the server is PostgreSQL $server: a newer" \
-        "one's backup cannot be restored into an older one. Upgrade the server first (image_postgres_major)."
+        "one's backup cannot be restored into an older one. Upgrade the server first (playbooks/upgrade_postgres.yml)."
     (check_dump "$BACKUPS/$1/$DUMP")
 }
 

@@ -17,13 +17,7 @@ trap drop EXIT
 drop
 began=$SECONDS
 load_backup "$found" "$scratch"
-counted=$(sql "$scratch" << 'SQL'
-    select format('select %L, count(*) from %I.%I', table_schema || '.' || table_name, table_schema, table_name)
-    from information_schema.tables
-    where table_type = 'BASE TABLE' and table_schema not in ('pg_catalog', 'information_schema')
-    order by 1 \gexec
-SQL
-)
+counted=$(count_rows "$scratch")
 drop
 trap - EXIT
 awk -F '|' '{printf "  %12d rows in %s\n", $2, $1}' <<< "$counted"

@@ -1,0 +1,204 @@
+"""Which of a site's volumes has its data, which PostgreSQL that is of, and what an upgrade of it needs to know.
+
+An upgrade copies the data to a volume of its own: its names are those of the first one with the new major behind,
+`postgres-pvc-17` for `postgres-pvc`. Which claim has the data, the server itself says; where there is none, a label.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import check_volume
+from ansible_collections.kubernetes_django.site.plugins.module_utils.database import Database, is_running
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
+from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import job_ended
+
+FACTS = {"site_data_suffix", "site_data_others", "site_data_label", "site_upgrade"}
+# On the claim that has the data, once an upgrade has chosen it: the site's name.
+DATA_OF = "kubernetes-django/data-of"
+# On the server, while an upgrade switches it: the image and the claim that it had.
+UPGRADED_FROM = "kubernetes-django/upgraded-from"
+COMPONENT = "app.kubernetes.io/component"
+CLOSED = "SELECT datconnlimit FROM pg_database WHERE datname = current_database()"
+
+
+def find_data(kube: Kube, values: dict[str, Any], exists: bool) -> dict[str, Any]:
+    """Find the volume that has the data; put its suffix behind the names in `values` as well.
+
+    Args:
+        kube: the connection.
+        values: the options of all roles.
+        exists: whether the site's namespace does.
+
+    Returns:
+        site_data_suffix: what is behind the volume's names, `` or `-17`.
+        site_data_others: the volumes an upgrade left, or made and did not come to use: suffix, claim, prepared.
+        site_data_label: the label of the claim that has the data.
+    """
+    base, namespace = values["storage_claim"], values["site_namespace"]
+    claims = kube.list("PersistentVolumeClaim", namespace) if exists else []
+    labels = {each["metadata"]["name"]: each["metadata"].get("labels") or {} for each in claims}
+    suffixes = {name: suffix for name in labels if (suffix := suffix_of(name, base)) is not None}
+    marked = [name for name in suffixes if labels[name].get(DATA_OF) == values["site_name"]]
+    server = kube.get("StatefulSet", values.get("postgres_name", "postgres"), namespace) if exists else None
+    current = claim_of(server) or max(marked, key=lambda name: (len(name), name), default=base)
+    suffix = suffix_of(current, base) or ""
+    others = []
+    for name, other in suffixes.items():
+        if other != suffix:
+            volume, _ = check_volume(kube, values | names_with(values, other), "storage", exists)
+            others.append({"suffix": other, "claim": name, "prepared": volume["prepared"]})
+    values |= names_with(values, suffix)
+    return {"site_data_suffix": suffix, "site_data_others": others, "site_data_label": DATA_OF}
+
+
+def suffix_of(name: str, base: str) -> str | None:
+    """What is behind the base's name, or None where this is the name of something else."""
+    found = re.fullmatch(re.escape(base) + r"(-\d+)?", name)
+    return (found[1] or "") if found else None
+
+
+def names_with(values: dict[str, Any], suffix: str) -> dict[str, str]:
+    """The names of the data's volume, with this suffix."""
+    if not suffix:
+        return {}
+    names = {name: values[name] + suffix for name in ("storage_claim", "storage_volume")}
+    return names | {"storage_path": values["storage_path"].rstrip("/") + suffix}
+
+
+def claim_of(server: dict | None) -> str:
+    """The claim that a server has its data on, or nothing."""
+    volumes = server["spec"]["template"]["spec"]["volumes"] if server else []
+    return next((each["persistentVolumeClaim"]["claimName"] for each in volumes if each["name"] == "data"), "")
+
+
+def major_of(image: str) -> int:
+    """The major version that an image's tag begins with, as `17.12-trixie` does, or 0."""
+    found = re.search(r":(\d\d)([.-][^/:]*)?$", image.partition("@")[0])
+    return int(found[1]) if found else 0
+
+
+def wanted_major(values: dict[str, Any]) -> int:
+    """The major version of the image that a deploy would bring, or 0 where nobody can tell."""
+    reference = values.get("image_postgres_reference")
+    return major_of(reference) if reference else values.get("image_postgres_major", 0)
+
+
+def check_major(values: dict[str, Any], image: str, database: Database) -> list[str]:
+    """Data of another major version is no deploy's to take: the new server would not start.
+
+    Args:
+        values: the options of all roles.
+        image: of the server that runs.
+        database: that server.
+    """
+    wanted = wanted_major(values)
+    if values["site_preflight_upgrade"] or wanted in (0, major_of(image)):
+        return []
+    found = running_major(database)
+    if found == wanted:
+        return []
+    variable = "image_postgres_reference" if values["image_postgres_reference"] else "image_postgres_major"
+    if found > wanted:
+        return [
+            f"{variable}: the data is PostgreSQL {found}'s, which no PostgreSQL {wanted} can read. Set it to {found}."
+        ]
+    return [
+        f"{variable}: the data is PostgreSQL {found}'s, and this deploy would bring {wanted}. playbooks/"
+        f"upgrade_postgres.yml takes the data there; until then, set it to {found}."
+    ]
+
+
+def running_major(database: Database) -> int:
+    """The major version of a server that runs."""
+    return int(database.sql("SHOW server_version_num")) // 10000
+
+
+def check_unfinished(values: dict[str, Any], jobs: list[dict]) -> list[str]:
+    """An upgrade that was killed comes first: it may have closed the database.
+
+    Args:
+        values: the options of all roles.
+        jobs: the site's.
+    """
+    if values["site_preflight_upgrade"]:
+        return []
+    return [
+        f"An upgrade of PostgreSQL was interrupted (Job {job['metadata']['name']}). Run playbooks/upgrade_postgres.yml "
+        "again, which finishes it."
+        for job in jobs
+        if is_under_way(job)
+    ][:1]
+
+
+def is_under_way(job: dict) -> bool:
+    """Whether this is the Job of an upgrade that runs, or that waits for its playbook to go on."""
+    return (job["metadata"].get("labels") or {}).get(COMPONENT) == "upgrade" and job_ended(job) != "Failed"
+
+
+def check_upgrade(
+    kube: Kube, values: dict[str, Any], exists: bool, data: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """What playbooks/upgrade_postgres.yml needs to know, and what stands in its way.
+
+    Args:
+        kube: the connection.
+        values: the options of all roles, with the names of the volume that has the data.
+        exists: whether the site's namespace does.
+        data: what `find_data` found.
+
+    Returns:
+        site_upgrade: found and wanted, majors; old, the server's image and claim; suffix, claim and volume of the new
+        one; switched, whether the server is on it; unfinished, whether something is left to do then; closed, whether
+        the database waits for the end of an upgrade; begun, whether the copy is made already; annotation, where the
+        server has `old`.
+    """
+    namespace, name = values["site_namespace"], values["postgres_name"]
+    if values["postgres_backend"] == "external":
+        return {}, ["postgres_backend: PostgreSQL runs elsewhere; its administrator upgrades it."]
+    server = kube.get("StatefulSet", name, namespace) if exists else None
+    if server is None:
+        return {}, ["There is no server to upgrade: playbooks/deploy.yml makes one, of the version it is asked for."]
+    wanted = wanted_major(values)
+    if not wanted:
+        return {}, [
+            "image_postgres_reference: its tag must begin with the major version, such as 17-mine, to tell what to "
+            "upgrade to."
+        ]
+    suffix, current = f"-{wanted}", data["site_data_suffix"]
+    base = values["storage_claim"].removesuffix(current)
+    image = server["spec"]["template"]["spec"]["containers"][0]["image"]
+    told = (server["metadata"].get("annotations") or {}).get(UPGRADED_FROM)
+    database = Database(kube, namespace, f"{name}-0", values["postgres_database"], values["postgres_port"])
+    running = is_running(kube.get("Pod", database.pod, namespace))
+    facts = {
+        "wanted": wanted,
+        "found": running_major(database) if running else major_of(image),
+        "old": json.loads(told) if told else {"image": image, "claim": claim_of(server)},
+        "annotation": UPGRADED_FROM,
+        "suffix": suffix,
+        "claim": f"{base}{suffix}",
+        "unfinished": told is not None,
+        "closed": running and database.sql(CLOSED).strip() == "0",
+        "begun": any(map(is_under_way, kube.list("Job", namespace, {COMPONENT: "upgrade"}))),
+        "volume": {},
+    }
+    facts["switched"] = facts["unfinished"] or current == suffix or facts["found"] == wanted
+    if facts["switched"]:
+        return {"site_upgrade": facts}, []
+    if not running:
+        return {}, [f"The server does not run (pod {database.pod}): deploy with PostgreSQL {facts['found']} first."]
+    if facts["found"] > wanted:
+        return {}, [f"image_postgres_major: the data is PostgreSQL {facts['found']}'s already, newer than {wanted}."]
+    names = {"storage_claim": base}
+    names |= {key: values[key].removesuffix(current) for key in ("storage_volume", "storage_path")}
+    names |= names_with(names, suffix)
+    facts["volume"], findings = check_volume(kube, values | names, "storage", exists)
+    if values["storage_kind"] == "claim" and findings:
+        findings = [
+            f"storage_kind: the data of PostgreSQL {wanted} needs a claim of its own, {names['storage_claim']}, beside "
+            f"{values['storage_claim']}, which stays as it is. Make it in namespace {namespace}, then run again."
+        ]
+    return {"site_upgrade": facts}, findings

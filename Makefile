@@ -22,8 +22,8 @@ test: ## Run the tests, the short form of every promise
 	@scripts/test lint unit webapp molecule release survive
 
 test-all: ## Run the long tests as well
-	@scripts/test lint unit webapp webapp_long molecule release release_long survive survive_long \
-		backup_restore backup_restore_long rotate external_db project hardening judges
+	@scripts/test lint unit webapp webapp_long molecule release release_long survive survive_long storage \
+		backup_restore backup_restore_long rotate upgrade external_db project hardening judges
 
 survive: ## Break 22 things on purpose, minikube itself among them, and print what each cost
 	@scripts/test survive survive_long

@@ -25,7 +25,7 @@ test-all: ## Run the long tests as well
 	@scripts/test lint unit webapp webapp_long molecule release release_long survive survive_long storage \
 		backup_restore backup_restore_long rotate upgrade external_db project hardening judges
 
-survive: ## Break 22 things on purpose, minikube itself among them, and print what each cost
+survive: ## Break things on purpose, the cluster's own among them, and print what each cost
 	@scripts/test survive survive_long
 
 lint: ## Look at the text of everything

@@ -381,14 +381,8 @@ def is_allowed(kube: Kube, namespace: str, verb: str, group: str, resource: str)
 
 def check_node_port(kube: Kube, port: int, namespace: str, service_name: str) -> list[str]:
     """The node port must be free, or this Service's already."""
-    try:
-        services = kube.list("Service")
-    except KubeError as error:
-        # A namespaced account may not look elsewhere; the API server refuses a port that is taken.
-        if error.status == 403:
-            return []
-        raise
-    for service in services:
+    # A namespaced account may not look elsewhere; the API server refuses a port that is taken.
+    for service in kube.list_if_allowed("Service") or []:
         owner = (service["metadata"]["namespace"], service["metadata"]["name"])
         ports = [entry.get("nodePort") for entry in service["spec"].get("ports") or []]
         if port in ports and owner != (namespace, service_name):
@@ -400,12 +394,9 @@ def check_node_port(kube: Kube, port: int, namespace: str, service_name: str) ->
 
 def node_addresses(kube: Kube) -> list[str]:
     """Addresses at which a node port answers; this machine's own node is 127.0.0.1 first."""
-    try:
-        nodes = kube.list("Node")
-    except KubeError as error:
-        if error.status == 403:
-            return ["127.0.0.1"]
-        raise
+    nodes = kube.list_if_allowed("Node")
+    if nodes is None:
+        return ["127.0.0.1"]
     found = [
         address["address"]
         for node in nodes

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_ingress import ingress_of
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import FIELD_MANAGER, PART_OF, Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import FIELD_MANAGER, PART_OF, Kube
 
 # Volumes of the role's own.
 TAKEN_VOLUMES = {"django", "django-fallbacks", "postgres", "postgres-ca", "postgres-owner", "tmp"}
@@ -218,12 +218,7 @@ def listed(
     kube: Kube, version: str, kind: str, namespace: str, selector: dict[str, str]
 ) -> list[tuple[str, str, dict]]:
     """The objects of a kind, with version and kind; none for an account that may not look: it has made none either."""
-    try:
-        return [(version, kind, item) for item in kube.list(kind, namespace, selector)]
-    except KubeError as error:
-        if error.status == 403:
-            return []
-        raise
+    return [(version, kind, item) for item in kube.list_if_allowed(kind, namespace, selector) or []]
 
 
 def sets_replicas(deployment: dict) -> bool:

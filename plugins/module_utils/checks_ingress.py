@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
 from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import read_secret
 
 HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
@@ -101,12 +101,9 @@ def faults(certificate: str, hosts: list[str]) -> list[str]:
 
 def check_class(kube: Kube, name: str) -> list[str]:
     """An Ingress of a class that is not there is nobody's. An account that may not look is believed."""
-    try:
-        classes = kube.list("IngressClass")
-    except KubeError as error:
-        if error.status == 403:
-            return []
-        raise
+    classes = kube.list_if_allowed("IngressClass")
+    if classes is None:
+        return []
     names = [each["metadata"]["name"] for each in classes]
     default = "ingressclass.kubernetes.io/is-default-class"
     if name and name not in names:

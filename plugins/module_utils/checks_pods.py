@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
 
 
 def check_priority_class(kube: Kube, name: str) -> list[str]:
     """A pod of a class that is not there would be refused. An account that may not look is believed."""
-    if not name:
+    classes = kube.list_if_allowed("PriorityClass") if name else None
+    if classes is None:
         return []
-    try:
-        names = [each["metadata"]["name"] for each in kube.list("PriorityClass")]
-    except KubeError as error:
-        if error.status == 403:
-            return []
-        raise
+    names = [each["metadata"]["name"] for each in classes]
     if name in names:
         return []
     return [f"site_priority_class: the cluster has no PriorityClass {name}, only {', '.join(sorted(names))}."]

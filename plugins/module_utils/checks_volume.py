@@ -134,12 +134,9 @@ def can_grow(kube: Kube, name: str) -> bool:
 
 def check_class(kube: Kube, prefix: str, name: str) -> list[str]:
     """A claim for a StorageClass that is not there would be pending for ever."""
-    try:
-        classes = kube.list("StorageClass")
-    except KubeError as error:
-        if error.status == 403:
-            return []
-        raise
+    classes = kube.list_if_allowed("StorageClass")
+    if classes is None:
+        return []
     names = [each["metadata"]["name"] for each in classes]
     default = "storageclass.kubernetes.io/is-default-class"
     if name and name not in names:

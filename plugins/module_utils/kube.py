@@ -163,6 +163,21 @@ class Kube:
             query["fieldSelector"] = fields
         return (self.request("GET", self.path(kind, namespace), query=query) or {}).get("items", [])
 
+    def list_if_allowed(
+        self, kind: str, namespace: str | None = None, selector: dict[str, str] | None = None
+    ) -> list[dict] | None:
+        """As `list`; None for an account that may not look, as one of a namespace may not beyond it.
+
+        Raises:
+            KubeError: no answer, or another refusal.
+        """
+        try:
+            return self.list(kind, namespace, selector)
+        except KubeError as error:
+            if error.status == 403:
+                return None
+            raise
+
     def apply(self, item: dict, dry_run: bool = False) -> dict:
         """Apply one object as the playbooks do: server-side, and what somebody changed by hand is put back.
 

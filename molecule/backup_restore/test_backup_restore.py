@@ -9,18 +9,11 @@ import threading
 import time
 
 import pytest
-from scenario import URL, ask, changed, items, kubectl, playbook, pods_as_they_are
+from scenario import URL, ask, changed, items, kubectl, playbook, pods_as_they_are, sql
 from traffic import Reader
 
 ROWS = 1_000_000
 TABLES = "select count(*), md5(string_agg(md5(t::text), '' order by id)) from {} t"
-
-
-def sql(statement: str, database: str = "kubernetes_django") -> str:
-    """Run SQL in the database's pod, as the superuser."""
-    return kubectl(
-        "exec", "postgres-0", "-c", "postgres", "--", "psql", "-XAtq", "-U", "postgres", "-d", database, "-c", statement
-    ).strip()
 
 
 def shell(script: str) -> str:

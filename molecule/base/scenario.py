@@ -77,6 +77,18 @@ def secret_values() -> dict[str, str]:
     }
 
 
+def web_pods() -> list[dict]:
+    """The web pods that are not on their way out."""
+    pods = items("pods", "-l", "app.kubernetes.io/component=web")
+    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+
+def sql(statement: str, database: str = "kubernetes_django") -> str:
+    """Run SQL in the database's pod, as the superuser."""
+    psql = ("psql", "-XAtq", "-U", "postgres", "-d", database, "-c", statement)
+    return kubectl("exec", "postgres-0", "-c", "postgres", "--", *psql).strip()
+
+
 def pods_as_they_are() -> dict[str, int]:
     """Pod -> restarts, of those that are not on their way out; another pod has another name or another uid."""
     return {

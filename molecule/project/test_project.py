@@ -10,7 +10,7 @@ import subprocess
 import time
 import urllib.request
 
-from scenario import NAMESPACE, ROOT, URL, changed, items, kubectl, playbook, pods_as_they_are
+from scenario import NAMESPACE, ROOT, URL, changed, items, kubectl, playbook, pods_as_they_are, web_pods
 from traffic import Reader
 
 VARIABLES = f"@{ROOT / 'molecule' / 'project' / 'vars' / 'project.yml'}"
@@ -19,12 +19,6 @@ VARIABLES = f"@{ROOT / 'molecule' / 'project' / 'vars' / 'project.yml'}"
 def deploy(**variables: object) -> subprocess.CompletedProcess[str]:
     """Deploy with the project's variables, and these over them."""
     return playbook("playbooks/deploy.yml", "-e", VARIABLES, "-e", json.dumps(variables))
-
-
-def web_pods() -> list[dict]:
-    """The web pods that are not on their way out."""
-    pods = items("pods", "-l", "app.kubernetes.io/component=web")
-    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
 
 def deployment(name: str = "kubernetes-django") -> dict:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import variants
-from scenario import URL, changed, items, kubectl, playbook
+from scenario import URL, changed, kubectl, playbook, web_pods
 from traffic import Reader
 
 # What each case is promised for.
@@ -65,12 +65,6 @@ def not_ready() -> list[str]:
         for pod in web_pods()
         if not all(status["ready"] for status in pod["status"].get("containerStatuses", [{"ready": False}]))
     ]
-
-
-def web_pods() -> list[dict]:
-    """The web pods that are not on their way out."""
-    pods = items("pods", "-l", "app.kubernetes.io/component=web")
-    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
 
 @contextlib.contextmanager

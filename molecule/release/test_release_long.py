@@ -11,8 +11,8 @@ import threading
 import time
 
 import pytest
-from conftest import Image, clock, deploy, failed, requests, serves, sql, web_pods
-from scenario import ROOT, TOOLS, changed, items, kubectl, playbook
+from conftest import Image, clock, deploy, failed, requests, serves, sql
+from scenario import ROOT, TOOLS, changed, items, kubectl, playbook, web_pods
 
 pytestmark = pytest.mark.long
 

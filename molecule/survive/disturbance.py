@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 
-from scenario import URL, items, kubectl, pods_as_they_are
+from scenario import URL, items, kubectl, pods_as_they_are, sql
 from traffic import Reader, Writer
 
 HEAD = (
@@ -126,12 +126,6 @@ def what_is_wrong() -> str:
         if set(counts) != {wanted} or state.get("observedGeneration") != workload["metadata"]["generation"]:
             return f"{workload['kind']} {workload['metadata']['name']} has {counts[1]} of {wanted} pods ready"
     return "" if (status, report) == (200, "operational") else f"the site answers {status}, {report}"
-
-
-def sql(statement: str) -> str:
-    """Ask the database, as its superuser, inside its pod."""
-    place = ("exec", "postgres-0", "-c", "postgres", "--")
-    return kubectl(*place, "psql", "-X", "-U", "postgres", "-d", "kubernetes_django", "-Atc", statement).strip()
 
 
 def connections() -> int:

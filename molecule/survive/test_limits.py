@@ -18,13 +18,12 @@ from disturbance import (
     disturbed,
     on_node,
     outcomes,
-    sql,
     undone_by,
     wait_for,
     wait_until_well,
     web_pods,
 )
-from scenario import NAMESPACE, URL, changed, items, kubectl, playbook
+from scenario import NAMESPACE, URL, changed, items, kubectl, playbook, sql
 from traffic import Reader, Writer
 
 pytestmark = pytest.mark.long

@@ -14,12 +14,11 @@ from disturbance import (
     node_name,
     on_node,
     outcomes,
-    sql,
     undone_by,
     wait_for,
     web_pods,
 )
-from scenario import NAME, kubectl
+from scenario import NAME, kubectl, sql
 
 pytestmark = pytest.mark.long
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from disturbance import disturbed, first_process, on_node, sql, web_pods
-from scenario import kubectl, pods_as_they_are
+from disturbance import disturbed, first_process, on_node, web_pods
+from scenario import kubectl, pods_as_they_are, sql
 
 # Seconds without an acknowledged row.
 GAP = 5.0

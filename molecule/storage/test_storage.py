@@ -66,6 +66,12 @@ def delete_data(kind: tuple[str, ...]) -> str:
     return run.stdout
 
 
+def forget_the_volume() -> None:
+    """What a new cluster on the same node begins with: the directory alone."""
+    kubectl("delete", "namespace", NAMESPACE)
+    kubectl("delete", "pv", f"{NAMESPACE}-pv")
+
+
 def there(kind: str, name: str) -> bool:
     """Whether the cluster has this object."""
     return bool(kubectl("get", kind, name, "--ignore-not-found"))
@@ -124,7 +130,23 @@ def test_full_volume_of_the_backups_is_told() -> None:
         subprocess.run(["umount", place], check=True)
 
 
+def test_directory_outlives_its_cluster() -> None:
+    """A new cluster knows nothing of it, and a new vault has other passwords than the database in it."""
+    forget_the_volume()
+    run = playbook("playbooks/deploy.yml", "-e", "secrets_postgres_app_password=of-another-vault")
+    assert run.returncode != 0
+    said = " ".join(run.stdout.split())
+    assert "The database in the volume has another password for kube_boss than the vault" in said, said
+    assert "Nothing in it was changed." in said
+    assert items("jobs,deployments") == []
+    forget_the_volume()
+    assert deploy(HOSTPATH) > 0
+    assert "on a directory" in ask("/api/notes")[1]
+    forget_the_volume()
+
+
 def test_directory_is_deleted_only_when_asked_for() -> None:
+    """Even where its volume is gone."""
     place = Path(f"/data/{NAMESPACE}-pv")
     assert place.exists()
     said = delete_data(HOSTPATH)

@@ -2,6 +2,7 @@
 
 Arguments:
     kubeconfig, context, namespace: where.
+    definition: the Namespace, to be made first; without it, it is there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class ActionModule(ActionBase):
     """Ansible's side of it: see the module's docstring."""
 
     _requires_connection = False
-    _VALID_ARGS = frozenset(("kubeconfig", "context", "namespace"))
+    _VALID_ARGS = frozenset(("kubeconfig", "context", "namespace", "definition"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
@@ -27,9 +28,13 @@ class ActionModule(ActionBase):
         if self._task.check_mode:
             return result | {"skipped": True}
         try:
-            taken = acquire(Kube(args["kubeconfig"], args["context"]), args["namespace"], os.getppid())
+            kube = Kube(args["kubeconfig"], args["context"])
+            if args.get("definition"):
+                kube.apply(args["definition"])
+            taken = acquire(kube, args["namespace"], os.getppid())
         except KubeError as error:
             taken = str(error)
         if taken:
             return result | {"failed": True, "msg": taken}
-        return result | {"changed": False, "lease": dict(args)}
+        where = {key: args[key] for key in ("kubeconfig", "context", "namespace")}
+        return result | {"changed": bool(args.get("definition")), "lease": where}

@@ -36,7 +36,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_back
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_exporter import check_exporter
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_pods import check_priority_class
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_postgres import check_postgres
-from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import check_volume
+from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import check_volume, holds_data
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import values_of
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import job_ended
@@ -285,6 +285,9 @@ def check_cluster(
     findings += ingress_findings + check_priority_class(kube, values.get("site_priority_class", ""))
     if "postgres_settings" in values:
         database_facts, database_findings = check_postgres(kube, values, secrets, namespace is not None)
+        if facts["storage_volume_prepared"] or (facts["site_node_is_here"] and holds_data(values)):
+            # Its passwords are looked at before anything else starts.
+            database_facts["site_database"]["is_new"] = False
         facts |= database_facts
         findings += database_findings
     if values["site_preflight_upgrade"]:

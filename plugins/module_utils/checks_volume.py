@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube, KubeError
@@ -101,6 +102,11 @@ def check_volume(kube: Kube, values: dict[str, Any], prefix: str, exists: bool) 
                 and bytes_of(volume["spec"]["capacity"]["storage"]) == wanted
             )
     return facts, findings
+
+
+def holds_data(values: dict[str, Any]) -> bool:
+    """Whether a hostPath directory of this machine has a database, which may be all that is left of a cluster."""
+    return values["storage_kind"] == "hostpath" and Path(values["storage_path"], "pgdata", "PG_VERSION").is_file()
 
 
 def check_growth(kube: Kube, prefix: str, claim: dict, size: str) -> list[str]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 import variants
-from scenario import URL, changed, kubectl, playbook, web_pods
+from scenario import URL, changed, playbook, web_pods
 from traffic import Reader
 
 # What each case is promised for.
@@ -114,9 +113,3 @@ def serves(reference: str) -> None:
             return
         time.sleep(0.5)
     raise AssertionError(f"{images} serve, {not_ready()} are not ready")
-
-
-def sql(statement: str) -> str:
-    """Run SQL in the site's database as its superuser."""
-    login = "PGPASSWORD=$(cat /run/secrets/postgres-admin/password) psql -X -h 127.0.0.1 -U postgres"
-    return kubectl("exec", "postgres-0", "--", "sh", "-c", f"{login} -d kubernetes_django -Atc {json.dumps(statement)}")

@@ -11,8 +11,8 @@ import threading
 import time
 
 import pytest
-from conftest import Image, clock, deploy, failed, requests, serves, sql
-from scenario import ROOT, TOOLS, changed, items, kubectl, playbook, web_pods
+from conftest import Image, clock, deploy, failed, requests, serves
+from scenario import ROOT, TOOLS, changed, items, kubectl, playbook, sql, web_pods
 
 pytestmark = pytest.mark.long
 
@@ -96,7 +96,7 @@ def test_rollback_that_older_code_may_not_bear(image: Image, original: str) -> N
     # What was reversed is run again by the next release of it: no Job says any more that it was done.
     changed(playbook("playbooks/deploy.yml"))
     changed(deploy(strict))
-    assert sql("select count(*) from django_migrations where name = '0005_strict'") == "1\n"
+    assert sql("select count(*) from django_migrations where name = '0005_strict'") == "1"
     changed(playbook("playbooks/deploy.yml"))
 
 

@@ -51,8 +51,9 @@ TEST_REQUIREMENTS := webapp/requirements.txt webapp/requirements-test.txt tests/
 	@.venv-test/bin/pip install --quiet --require-hashes $(TEST_REQUIREMENTS:%=--requirement %)
 	@touch $@
 
-# checkov brings a hundred packages of its own.
-.venv-judges/.installed: tests/judges/requirements.txt
+# checkov brings a hundred packages of its own; kube-score is built with Go.
+JUDGES_REQUIREMENTS := tests/judges/requirements.txt roles/minikube/files/go/requirements.txt
+.venv-judges/.installed: $(JUDGES_REQUIREMENTS)
 	@rm -rf .venv-judges && $(PYTHON) -m venv .venv-judges
-	@.venv-judges/bin/pip install --quiet --require-hashes --requirement $<
+	@.venv-judges/bin/pip install --quiet --require-hashes $(JUDGES_REQUIREMENTS:%=--requirement %)
 	@touch $@

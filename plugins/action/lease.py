@@ -7,7 +7,6 @@ Arguments:
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
@@ -31,7 +30,7 @@ class ActionModule(ActionBase):
             kube = Kube(args["kubeconfig"], args["context"])
             if args.get("definition"):
                 kube.apply(args["definition"])
-            taken = acquire(kube, args["namespace"], os.getppid())
+            taken = acquire(kube, args["namespace"])
         except KubeError as error:
             taken = str(error)
         if taken:

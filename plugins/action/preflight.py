@@ -171,7 +171,7 @@ class ActionModule(ActionBase):
                 values["site_prepared_annotation"] = args["prepared_annotation"]
                 facts, findings = check_cluster(kube, values, args["namespace_labels"], bool(args.get("backups")))
                 if not findings and facts["site_exists"] and not self._task.check_mode:
-                    refused = lease.acquire(kube, values["site_namespace"], os.getppid())
+                    refused = lease.acquire(kube, values["site_namespace"])
                     findings = [refused] if refused else []
                     taken = {
                         "kubeconfig": args["kubeconfig"],

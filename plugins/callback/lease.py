@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
+
+from ansible_collections.kubernetes_django.site.plugins.module_utils import lease
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
 
 from ansible.plugins.callback import CallbackBase
 
@@ -13,6 +17,7 @@ DOCUMENTATION = """
     description:
       - A task of the actions preflight and lease that took a lease returns it as C(lease).
       - A run that is killed cannot give it back; the next one sees that its process is gone.
+      - Notes the process id of the run, for the tasks that take one.
 """
 
 
@@ -27,20 +32,18 @@ class CallbackModule(CallbackBase):
     def __init__(self) -> None:
         super().__init__()
         self._leases: list[dict[str, str]] = []
+        lease.run_pid = os.getpid()
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        lease = result.result.get("lease")
-        if result.task.action.rpartition(".")[2] in ("preflight", "lease") and lease and lease not in self._leases:
-            self._leases.append(dict(lease))
+        taken = result.result.get("lease")
+        if result.task.action.rpartition(".")[2] in ("preflight", "lease") and taken and taken not in self._leases:
+            self._leases.append(dict(taken))
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         if not self._leases:
             return
-        from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
-        from ansible_collections.kubernetes_django.site.plugins.module_utils.lease import release
-
-        for lease in self._leases:
+        for taken in self._leases:
             try:
-                release(Kube(lease["kubeconfig"], lease["context"]), lease["namespace"])
+                lease.release(Kube(taken["kubeconfig"], taken["context"]), taken["namespace"])
             except KubeError as error:
-                self._display.warning(f"The lease of {lease['namespace']} was not given back: {error}")
+                self._display.warning(f"The lease of {taken['namespace']} was not given back: {error}")

@@ -6,28 +6,34 @@ import datetime
 import getpass
 import os
 import socket
+import time
+from pathlib import Path
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
 
 NAME = "deploy"
 # A run that died on another machine frees its lease after this time: longer than any deploy should take.
 SECONDS = 3600
+# By so much the clock may have been set meanwhile.
+CLOCK_SECONDS = 5
+# Process id of ansible-playbook, noted there by the callback. Its workers ask too late: one whose parent was killed has
+# another parent, which does not end.
+run_pid: int | None = None
 
 
-def acquire(kube: Kube, namespace: str, pid: int) -> str | None:
-    """Take the lease for the run with this process id, or say who has it.
+def acquire(kube: Kube, namespace: str) -> str | None:
+    """Take the lease for this run, or say who has it.
 
     A lease of a run that is no more (its time is over, or it ran here and its process is gone) is taken over.
 
     Args:
         kube: the connection.
         namespace: the site's namespace, which must exist.
-        pid: the process of ansible-playbook on this machine.
 
     Returns:
         None where it was taken, else a sentence about the run that has it.
     """
-    holder = f"{getpass.getuser()}@{socket.gethostname()}/{pid}"
+    holder = f"{getpass.getuser()}@{socket.gethostname()}/{run_pid or os.getppid()}"
     old = kube.get("Lease", NAME, namespace)
     if old is not None:
         owner = old["spec"].get("holderIdentity") or ""
@@ -71,7 +77,19 @@ def is_alive(holder: str, spec: dict) -> bool:
         return False
     except PermissionError:
         pass
-    return True
+    # A process id is given again, after a restart of the machine soon: who began after the lease is somebody else.
+    return began(int(pid)) <= taken.timestamp() + CLOCK_SECONDS
+
+
+def began(pid: int) -> float:
+    """When a process of this machine began, in seconds since the epoch; 0 where the system does not say."""
+    try:
+        # Behind the name, which may hold anything, in clock ticks since the machine started: proc(5).
+        ticks = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0.0
+    up = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.time() - up + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def release(kube: Kube, namespace: str) -> None:

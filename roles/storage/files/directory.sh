@@ -20,8 +20,8 @@ case $1 in
     delete)
         [ -e "$DIRECTORY" ] || exit 0
         if [ "$(owner_now)" != "$OWNER" ]; then
-            echo "storage_path: $SITE_PATH belongs to user $(owner_now), not to PostgreSQL's $OWNER. It is not deleted."
-            exit 1
+            echo "no data deleted: storage_path $SITE_PATH belongs to user $(owner_now), not to PostgreSQL's $OWNER"
+            exit 0
         fi
         echo "deleted $SITE_PATH, $(du -sh "$DIRECTORY" | cut -f 1)"
         rm -rf "$DIRECTORY"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import threading
 import time
 
 import pytest
-from scenario import URL, ask, changed, items, kubectl, playbook, pods_as_they_are, sql
+from scenario import ROOT, TOOLS, URL, ask, changed, items, kubectl, playbook, pods_as_they_are, sql
 from traffic import Reader
 
 ROWS = 1_000_000
@@ -143,16 +145,21 @@ def test_drill(backup: str) -> None:
 
 def test_wrong_backups_are_refused_in_a_sentence(backup: str) -> None:
     """Nothing is changed."""
-    shell(f"cp -a {backup} 20200101T000000Z-cut; truncate -s 100000 20200101T000000Z-cut/database.dump\n")
+    shell(f"""
+        cp -a {backup} 20200101T000000Z-cut; truncate -s 100000 20200101T000000Z-cut/database.dump
+        cp -a {backup} 20200101T000000Z-newer
+        sed -i 's/"server_version": "[^"]*"/"server_version": "99.1"/' 20200101T000000Z-newer/backup.json
+    """)
     for name, message in {
         "20200101T000000Z-cut": "backup: 20200101T000000Z-cut is not what it was: its checksum is",
+        "20200101T000000Z-newer": "backup: 20200101T000000Z-newer was made by PostgreSQL 99, and the server is",
         "20200101T000000Z-none": "backup: there is no backup 20200101T000000Z-none. There are: ",
         "../../etc": 'backup: "../../etc" is no name of a backup.',
     }.items():
         run = playbook("playbooks/restore.yml", "-e", f"backup={name}")
         assert run.returncode != 0
         assert message in run.stdout, run.stdout
-    shell("rm -r 20200101T000000Z-cut")
+    shell("rm -r 20200101T000000Z-cut 20200101T000000Z-newer")
     assert sql("select count(*) from big") == str(ROWS // 2), "as the test before left it"
     assert ask("/")[0] == 200
 
@@ -271,3 +278,35 @@ def test_point_in_time() -> None:
     # The schema is of that moment too: the next deploy migrates again, and the one after it has nothing to do.
     assert changed(playbook("playbooks/deploy.yml", *ARCHIVE)) > 0
     assert changed(playbook("playbooks/deploy.yml", *ARCHIVE)) == 0
+
+
+def test_restore_to_a_moment_that_was_killed_converges() -> None:
+    """The playbook and its pod killed while the server is down; the next run ends what they began."""
+    note("written before the second moment")
+    moment = now()
+    note("written after the second moment")
+    arguments = [*ARCHIVE, "-e", f"to_time='{moment}'"]
+    command = [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], "playbooks/restore.yml", *arguments]
+    quiet = {"stdout": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
+    killed = subprocess.Popen(command, cwd=ROOT, start_new_session=True, **quiet)
+    names: list[str] = []
+    while not any("restoring the data" in kubectl("logs", name) for name in names):
+        assert killed.poll() is None, "it ended before it could be killed"
+        time.sleep(0.1)
+        pods = items("pods", "-l", "app.kubernetes.io/component=backup")
+        running = [pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Running"]
+        names = [name for name in running if name.startswith("postgres-restore-time")]
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    kubectl("delete", "pod", *names, "--grace-period=0", "--force")
+    assert items("statefulsets")[0]["spec"]["replicas"] == 0
+
+    began = time.monotonic()
+    run = playbook("playbooks/restore.yml", *arguments)
+    assert run.returncode == 0, run.stdout + run.stderr
+    print(f"\nrestore to a moment, killed, and run again: {time.monotonic() - began:.1f} s")
+    texts = sql("select text from notes_note").splitlines()
+    assert "written before the second moment" in texts
+    assert "written after the second moment" not in texts
+    note("written after the second restore")
+    assert not [job for job in items("jobs") if job["metadata"]["name"].startswith("postgres-restore-time")]

@@ -90,8 +90,11 @@ check() {
 
 # The data is restored beside its place. What is there is moved aside, and moved back if anything fails.
 restore() {
-    local new=$DATA.restoring old=$DATA.replaced target log=/tmp/restore.log server
+    local new=$DATA.restoring old=$DATA.replaced target log=/tmp/restore.log server turn
     target=$(date -u -d "$1" '+%Y-%m-%d %H:%M:%S+00')
+    # A pod that was killed may still be on its way out.
+    exec {turn}< "$(dirname "$DATA")"
+    flock --wait 60 "$turn" || fail "another restore still works on the data: wait for its end."
     # What a run that was killed left behind: the old data is back in its place, if it was not the new one's already.
     [[ -e $DATA || ! -e $old ]] || mv "$old" "$DATA"
     rm -rf "$new"

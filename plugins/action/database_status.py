@@ -3,6 +3,7 @@
 Arguments:
     kubeconfig, context, namespace: where.
     pod, port, database: of the server.
+    questions: SQL that answers with a line each.
     certificate_secret: the Secret with its certificate, or empty.
 
 Returns:
@@ -20,24 +21,14 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.secret impo
 
 from ansible.plugins.action import ActionBase
 
-# A line for each; what is done on the server's own behalf is no client.
-QUESTIONS = """
-SELECT 'PostgreSQL ' || current_setting('server_version') || ', up since '
-  || to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') || ' UTC';
-SELECT 'size ' || pg_size_pretty(pg_database_size(current_database()));
-SELECT count(*) || ' of ' || current_setting('max_connections')::int
-  - current_setting('superuser_reserved_connections')::int || ' connections used'
-  FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid();
-SELECT 'longest transaction ' || COALESCE(round(extract(epoch FROM max(now() - xact_start))) || ' s', 'none')
-  FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid();
-"""
-
 
 class ActionModule(ActionBase):
     """Ansible's side of it: see the module's docstring."""
 
     _requires_connection = False
-    _VALID_ARGS = frozenset(("kubeconfig", "context", "namespace", "pod", "port", "database", "certificate_secret"))
+    _VALID_ARGS = frozenset(
+        ("kubeconfig", "context", "namespace", "pod", "port", "database", "questions", "certificate_secret")
+    )
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
@@ -45,7 +36,7 @@ class ActionModule(ActionBase):
         try:
             kube = Kube(args["kubeconfig"], args["context"])
             database = Database(kube, args["namespace"], args["pod"], args["database"], int(args["port"]))
-            lines = database.sql(QUESTIONS).splitlines()
+            lines = database.sql(args["questions"]).splitlines()
             if args["certificate_secret"]:
                 certificate = read_secret(kube, args["namespace"], args["certificate_secret"]).get("tls.crt", "")
                 lines.append(f"certificate good for {certificates.days_left(certificate):.0f} days")

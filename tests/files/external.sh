@@ -1,1 +1,0 @@
-../../roles/postgres/files/external.sh

@@ -210,7 +210,8 @@ def test_restore_of_a_database_that_is_gone(server: Server) -> None:
 def test_bad_dump_fails_and_is_not_kept(server: Server, program: str, message: str) -> None:
     good = server.backup()
     broken = server.folder / "bin" / "pg_dump"
-    broken.write_text(f"#!/bin/bash\nreal={SERVERS[-1]}/pg_dump\n{program}\n")
+    as_ever = '[[ $1 != --version ]] || exec "$real" "$1"'
+    broken.write_text(f"#!/bin/bash\nreal={SERVERS[-1]}/pg_dump\n{as_ever}\n{program}\n")
     broken.chmod(0o755)
     try:
         assert message in last_line(server.script("backup"))
@@ -241,6 +242,23 @@ def test_bad_backup_is_refused_and_nothing_is_touched(server: Server, spoil: str
         assert message in last_line(server.script(script, RESTORE=name))
     assert server.names() == [name]
     assert server.sql(CHECKSUM).startswith(str(ROWS))
+
+
+def test_server_newer_than_the_programs_is_told(server: Server) -> None:
+    """As one elsewhere may be."""
+    older = server.folder / "bin" / "pg_dump"
+    older.write_text("#!/bin/bash\necho 'pg_dump (PostgreSQL) 9.6.24'\n")
+    older.chmod(0o755)
+    try:
+        said = last_line(server.script("backup"))
+    finally:
+        older.unlink()
+    major = SERVERS[-1].parent.name
+    assert said.startswith(
+        "image_postgres_major: the programs that make a backup are PostgreSQL 9's, and the server at"
+    )
+    assert said.endswith(f"is {major}: set it to {major}.")
+    assert server.names() == []
 
 
 def test_unknown_backup_is_refused_with_those_there_are(server: Server) -> None:

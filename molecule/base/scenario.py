@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def playbook(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], name, *arguments],
         cwd=ROOT,
+        # Molecule asks for colours, which would stand in the midst of a message.
+        env=os.environ | {"ANSIBLE_FORCE_COLOR": "0"},
         capture_output=True,
         text=True,
         check=False,
@@ -87,6 +90,17 @@ def sql(statement: str, database: str = "kubernetes_django") -> str:
     """Run SQL in the database's pod, as the superuser."""
     psql = ("psql", "-XAtq", "-U", "postgres", "-d", database, "-c", statement)
     return kubectl("exec", "postgres-0", "-c", "postgres", "--", *psql).strip()
+
+
+def metrics() -> str:
+    """What the exporter answers, once it has logged in."""
+    path = f"/api/v1/namespaces/{NAMESPACE}/services/postgres-exporter:9187/proxy/metrics"
+    for _ in range(50):
+        answer = kubectl("get", "--raw", path)
+        if re.search(r"(?m)^pg_up 1$", answer):
+            return answer
+        time.sleep(0.3)
+    raise AssertionError(answer)
 
 
 def pods_as_they_are() -> dict[str, int]:

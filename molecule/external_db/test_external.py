@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
-from scenario import ROOT, ask, items, pods_as_they_are, secret_values
+from scenario import NAMESPACE, ROOT, ask, changed, items, kubectl, metrics, pods_as_they_are, secret_values
 from scenario import playbook as run_playbook
 
 VARIABLES = "molecule/external_db/vars/external.yml"
@@ -104,3 +106,101 @@ def test_bad_input_is_refused_at_once(variables: dict, message: str) -> None:
     assert message in run.stdout
     assert "Nothing was touched" in run.stdout
     assert "changed=0" in run.stdout
+
+
+def rows() -> str:
+    """Number and checksum of the rows."""
+    return sql("select count(*), md5(string_agg(text, '' order by id)) from notes_note")
+
+
+def test_backup_and_restore() -> None:
+    """By the owner's login. Rights that it lacks are named with what gives them, and nothing is changed."""
+    assert ask("/api/notes", {"text": "before the backup"})[0] == 201
+    # A row that reads as the line that a newer pg_restore begins with, and this older server does not know.
+    line = "SET transaction_timeout = 0;"
+    sql(f"set role kubernetes_django_owner; create table line as select '{line}'::text")
+    run = playbook("playbooks/backup.yml")
+    assert changed(run) > 0
+    name = re.search(r"made the backup (\S+):", run.stdout)[1]
+    assert re.search(rf"(?m)^{name} .* volume", playbook("playbooks/backups.yml").stdout)
+    before = rows()
+    sql("delete from notes_note")
+
+    refusal = playbook("playbooks/restore.yml", "-e", "backup=latest")
+    assert refusal.returncode != 0
+    assert "kubernetes_django_owner lacks rights for a restore at" in refusal.stdout
+    cure = "ALTER ROLE kubernetes_django_owner CREATEDB; GRANT pg_signal_backend TO kubernetes_django_owner;"
+    assert f"As the administrator run there: {cure}" in refusal.stdout
+    assert sql("select count(*) from notes_note") == "0\n"
+    assert sql("select count(*) from pg_database where datname like 'kubernetes_django_%'") == "0\n"
+    sql(cure)
+
+    began = time.monotonic()
+    run = playbook("playbooks/restore.yml", "-e", "backup=latest")
+    assert changed(run) > 0
+    print(f"\nrestore of a database elsewhere: {time.monotonic() - began:.0f} s")
+    assert rows() == before
+    assert sql("table line") == f"{line}\n"
+    assert sql("select pg_get_userbyid(datdba) from pg_database where datname = current_database()") == (
+        "kubernetes_django_owner\n"
+    )
+    assert "before the backup" in ask("/api/notes")[1]
+    assert ask("/api/notes", {"text": "after the restore"})[0] == 201
+    run = playbook("playbooks/restore_drill.yml")
+    assert changed(run) > 0
+    assert f"drill passed: the backup {name} was restored" in run.stdout
+    refusal = playbook("playbooks/restore.yml", "-e", "to_time='2026-01-31 14:05:00'")
+    assert refusal.returncode != 0
+    said = " ".join(refusal.stdout.split())
+    assert "the archive of a database elsewhere (postgres_backend: external) is kept by whoever runs it" in said
+
+
+def test_status_says_how_it_is() -> None:
+    """After the tests above: there was a backup, and a drill."""
+    seen = playbook("playbooks/status.yml").stdout
+    for line in (
+        r"Last backup: \S+-manual, [\d.]+ kB, \d+ min ago; its volume had [\d.]+ \w+ of [\d.]+ \w+ in use",
+        r"Last drill: \d+ min ago, the backup \S+ in \d+ s, \d+ tables with \d+ rows",
+        r"PostgreSQL \d+\.\d+.*, up since 20\d\d-",
+        r"size \d+ kB",
+        r"\d+ of 97 connections used",
+        r"longest transaction (none|\d+ s)",
+        r"certificate of its CA good for [12] days",
+    ):
+        assert re.search(line, seen), f"{line} is not in {seen}"
+
+
+def test_name_of_the_service_stays_and_metrics_are_there() -> None:
+    """An ExternalName Service needs a name to stand for: one that resolves to this machine."""
+    elsewhere = {"name": "elsewhere", "namespace": NAMESPACE}
+    port = {"name": "postgres", "port": 30825}
+    slice_ = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": elsewhere | {"labels": {"kubernetes.io/service-name": "elsewhere"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [(FOLDER / "host").read_text().strip()]}],
+        "ports": [port],
+    }
+    spec = {"clusterIP": "None", "ports": [port]}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": elsewhere, "spec": spec}
+    kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [service, slice_]}))
+    sql("create role postgres_exporter login password 'metrics' in role pg_monitor")
+    variables = {
+        "postgres_external_host": f"elsewhere.{NAMESPACE}.svc.cluster.local",
+        "postgres_external_service": True,
+        "postgres_external_sslmode": "verify-ca",
+        "postgres_exporter": True,
+        "secrets_postgres_exporter_password": "metrics",
+    }
+    assert changed(playbook("playbooks/deploy.yml", "-e", json.dumps(variables))) > 0
+    told = json.loads(ask("/api/status")[1])
+    assert (told["status"], told["database"]["host"]) == ("operational", "postgres-service")
+    assert told["database"]["tls"] == "TLSv1.3"
+    (named,) = [each for each in items("services") if each["metadata"]["name"] == "postgres-service"]
+    assert (named["spec"]["type"], named["spec"]["externalName"]) == (
+        "ExternalName",
+        variables["postgres_external_host"],
+    )
+    metrics()
+    assert changed(playbook("playbooks/deploy.yml", "-e", json.dumps(variables))) == 0

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
-from scenario import NAMESPACE, changed, items, kubectl, playbook
+from scenario import changed, items, metrics, playbook
 from test_rotate import extra, sql
 
 ON = extra(postgres_exporter=True)
-METRICS = f"/api/v1/namespaces/{NAMESPACE}/services/postgres-exporter:9187/proxy/metrics"
-
-
-def metrics() -> str:
-    """What the exporter answers, once it has logged in."""
-    for _ in range(50):
-        answer = kubectl("get", "--raw", METRICS)
-        if re.search(r"(?m)^pg_up 1$", answer):
-            return answer
-        time.sleep(0.3)
-    raise AssertionError(answer)
 
 
 def server() -> str:

@@ -18,6 +18,11 @@ as() {
     PGPASSFILE=/tmp/pgpass psql -X -q -A -t -v ON_ERROR_STOP=1 -v app="$APP" -U "$user" "$@" 2> /tmp/errors
 }
 
+# Why the last one failed; libpq says in a line of its own that it used the file.
+cause() {
+    grep -v 'password retrieved from file' /tmp/errors | tail -n 1
+}
+
 ask() {
     echo "$1" | as "$OWNER" owner -f -
 }
@@ -28,7 +33,7 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do
     sleep 1
 done
 place="$PGHOST:$PGPORT"
-as "$OWNER" owner -c '' || fail "$OWNER cannot log in to $PGDATABASE at $place: $(tail -n 1 /tmp/errors)"
+as "$OWNER" owner -c '' || fail "$OWNER cannot log in to $PGDATABASE at $place: $(cause)"
 
 version=$(ask "SHOW server_version_num")
 [ "$version" -ge "$OLDEST" ] || fail "postgres_external_host: $place runs PostgreSQL $(ask 'SHOW server_version'), Django needs" \
@@ -40,14 +45,14 @@ version=$(ask "SHOW server_version_num")
     fail "$place has no role $APP. As its administrator run there: CREATE ROLE \"$APP\" LOGIN PASSWORD '...';"
 
 # The owner's to give.
-as "$OWNER" owner -f - << 'SQL' || fail "$OWNER cannot give $APP its rights: $(tail -n 1 /tmp/errors)"
+as "$OWNER" owner -f - << 'SQL' || fail "$OWNER cannot give $APP its rights: $(cause)"
 ALTER DEFAULT PRIVILEGES GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"app";
 ALTER DEFAULT PRIVILEGES GRANT SELECT, USAGE ON SEQUENCES TO :"app";
 ALTER DEFAULT PRIVILEGES REVOKE ALL ON FUNCTIONS FROM PUBLIC;
 ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO :"app";
 SQL
 
-as "$APP" app -c '' || fail "$APP cannot log in to $PGDATABASE at $place: $(tail -n 1 /tmp/errors)"
+as "$APP" app -c '' || fail "$APP cannot log in to $PGDATABASE at $place: $(cause)"
 [ "$(echo "SELECT has_schema_privilege('public', 'USAGE')" | as "$APP" app -f -)" = t ] ||
     fail "$APP may not use the schema public of $PGDATABASE at $place. As its administrator run there:" \
         "GRANT USAGE ON SCHEMA public TO \"$APP\";"

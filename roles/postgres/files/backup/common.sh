@@ -52,6 +52,10 @@ sql() {
         --set db="$DATABASE" --dbname "$1" "${@:2}"
 }
 
+# Of the server; asked in the database $1.
+server_major() { sql "$1" <<< "select current_setting('server_version_num')::int / 10000"; }
+program_major() { "$1" --version | grep -oE '[0-9]+' | head -n 1; }
+
 # What a restore needs that a superuser has, and the owner of a database elsewhere may not: $1 is `restore` or `drill`.
 check_rights() {
     local missing
@@ -142,7 +146,10 @@ check_dump() {
 
 # Makes a backup of the kind $1, as the role that is logged in; its name is then in $made.
 make_backup() {
-    local began=$SECONDS part sha size migration=
+    local began=$SECONDS part sha size migration= programs server
+    programs=$(program_major pg_dump) server=$(server_major "$DATABASE")
+    ((programs >= server)) || fail "image_postgres_major: the programs that make a backup are PostgreSQL $programs's, and the" \
+        "server at $PGHOST is $server: set it to $server."
     made=$(date -u +%Y%m%dT%H%M%SZ)-$1
     part=$BACKUPS/.$made.part
     mkdir "$part" 2> /dev/null || fail "the volume of the backups takes no file ($(free_space))."
@@ -298,7 +305,7 @@ verify_backup() {
     [[ $now = "$sha" ]] || fail "backup: $1 is not what it was: its checksum is ${now:0:12}…, and was ${sha:0:12}… when" \
         "it was made. Choose another one."
     major=$(told "$1" "split_part(told ->> 'server_version', '.', 1)")
-    server=$(sql postgres <<< "select current_setting('server_version_num')::int / 10000")
+    server=$(server_major postgres)
     ((major <= server)) || fail "backup: $1 was made by PostgreSQL $major, and the server is PostgreSQL $server: a newer" \
         "one's backup cannot be restored into an older one. Upgrade the server first (playbooks/upgrade_postgres.yml)."
     (check_dump "$BACKUPS/$1/$DUMP")
@@ -314,9 +321,21 @@ load_backup() {
         select format('revoke all on database %I from public', :'target')
         \gexec
 SQL
-    if ! run pg_restore --no-password --exit-on-error --jobs=2 --dbname="$2" "$BACKUPS/$1/$DUMP" 2> "$SCRATCH/restore.log"; then
+    if ! run load_dump "$BACKUPS/$1/$DUMP" "$2" 2> "$SCRATCH/restore.log"; then
         cat "$SCRATCH/restore.log" >&2
         fail "the backup $1 could not be restored, and the data is as it was:" \
-            "$(grep -m 1 error: "$SCRATCH/restore.log" || tail -n 1 "$SCRATCH/restore.log")"
+            "$(grep -E -m 1 'error:|ERROR:' "$SCRATCH/restore.log" || tail -n 1 "$SCRATCH/restore.log")"
+    fi
+}
+
+# Loads the dump $1 into the database $2.
+load_dump() {
+    if (($(program_major pg_restore) <= $(server_major postgres))); then
+        pg_restore --no-password --exit-on-error --jobs=2 --dbname="$2" "$1"
+    else
+        # Such as a server elsewhere. From 17 on the program begins with a setting that older servers do not know; only
+        # its first line of that kind is left out, for rows may read like it.
+        pg_restore --exit-on-error --file=- "$1" | sed '0,/^SET transaction_timeout = 0;$/{//d}' |
+            sql "$2" --output=/dev/null
     fi
 }

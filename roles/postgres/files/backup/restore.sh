@@ -56,8 +56,8 @@ drop "$new"
 began=$SECONDS
 say "restoring the backup $backup"
 load_backup "$backup" "$new"
-# A new database has no statistics: its first queries would be slow ones.
-run psql --no-psqlrc --no-password --quiet --dbname "$new" --command 'analyze'
+# A new database has no statistics: its first queries would be slow ones. An owner is warned of each table of the system.
+run psql --no-psqlrc --no-password --quiet --dbname "$new" --command 'set client_min_messages = error' --command 'analyze'
 # Of roles that are gone since there is nothing to give back; the exporter of metrics may have come since.
 admin --set told="$(< "$BACKUPS/$backup/$TOLD")" << 'SQL'
     select format('grant %s on database %I to %s', value ->> 'right', :'new', value ->> 'role')

@@ -3,39 +3,26 @@
 
     bench/database.py --namespace default
 
-Works on the site that runs in that namespace. pgbench runs on this machine and goes to 127.0.0.1, to a node port that
-a Service of its own opens for as long as this takes; and inside the pod, where it goes to the pod's loopback. Both
-speak TLS and SCRAM as the site's pods do. The two take turns, several rounds each; the median round counts. It has a
-database and a role of its own, which go in the end. Needs kubectl and pgbench (Debian: postgresql).
+Works on the site that runs in that namespace. One pgbench runs in the server's pod and goes to the pod's loopback; the
+other one is the same program, in a pod of the same image and the same limits on the node's own network, and goes to
+127.0.0.1, to a node port that a Service opens for as long as this takes. Both speak TLS and SCRAM as the site's pods
+do. After a round to warm up the two take turns, and take turns in who begins; the median round counts. Database, role
+and namespace are its own, and go in the end. Needs kubectl, and a cluster whose nodes answer node ports at 127.0.0.1.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import re
 import secrets
-import shutil
-import socket
 import statistics
 import subprocess
-import time
-from pathlib import Path
 
 TARGET = 0.9
 NAME = "pgbench"
-SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": NAME}}
 KINDS = {"reading (-S)": ["-S"], "reading and writing (TPC-B)": []}
-
-
-def find_pgbench() -> str:
-    """The newest pgbench of this machine."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pgbench"), key=lambda path: int(path.parts[4]))
-    program = shutil.which("pgbench") or (str(found[-1]) if found else "")
-    assert program, "no pgbench on this machine: apt-get install postgresql"
-    return program
+WARM_UP_SECONDS = "2"
 
 
 class Bench:
@@ -48,14 +35,15 @@ class Bench:
 
     def __init__(self, namespace: str, seconds: int) -> None:
         self.namespace, self.password = namespace, secrets.token_hex(16)
-        self.how = ["-n", "-M", "prepared", "-c", "8", "-j", "2", "-T", str(seconds), "-U", NAME]
+        self.how = ["-n", "-M", "prepared", "-c", "8", "-j", "2", "-U", NAME]
+        self.seconds = str(seconds)
         self.server = json.loads(self.kubectl("get", "pod", "postgres-0", "-o", "json"))
-        container = next(each for each in self.server["spec"]["containers"] if each["name"] == "postgres")
-        self.port = str(container["ports"][0]["containerPort"])
+        self.container = next(each for each in self.server["spec"]["containers"] if each["name"] == "postgres")
+        self.port = str(self.container["ports"][0]["containerPort"])
 
-    def kubectl(self, *arguments: str, stdin: str = "") -> str:
-        """Run kubectl in the namespace; return what it prints."""
-        command = ["kubectl", "--namespace", self.namespace, *arguments]
+    def kubectl(self, *arguments: str, stdin: str = "", namespace: str = "") -> str:
+        """Run kubectl in the site's namespace, or in another one; return what it prints."""
+        command = ["kubectl", "--namespace", namespace or self.namespace, *arguments]
         return subprocess.run(command, input=stdin, check=True, stdout=subprocess.PIPE, text=True).stdout
 
     def sql(self, statement: str) -> None:
@@ -70,33 +58,52 @@ class Bench:
         self.sql(f"create role {NAME} login password '{self.password}'; create database {NAME} owner {NAME}")
         self.inside("-i", "-q", "-s", str(scale), "-U", NAME)
         selector = {"app.kubernetes.io/name": self.server["metadata"]["labels"]["app.kubernetes.io/name"]}
-        service = SERVICE | {"spec": {"type": "NodePort", "selector": selector, "ports": [{"port": int(self.port)}]}}
+        spec = {"type": "NodePort", "selector": selector, "ports": [{"port": int(self.port)}]}
+        service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": NAME}, "spec": spec}
         made = json.loads(self.kubectl("create", "-o", "json", "-f", "-", stdin=json.dumps(service)))
         self.node_port = str(made["spec"]["ports"][0]["nodePort"])
+        client = {name: self.container[name] for name in ("image", "imagePullPolicy", "resources")}
+        client |= {"name": NAME, "command": ["sleep", "infinity"]}
+        spec = {"hostNetwork": True, "terminationGracePeriodSeconds": 0, "containers": [client]}
+        spec["nodeName"] = self.server["spec"]["nodeName"]
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": NAME}, "spec": spec}
+        self.kubectl("create", "namespace", NAME)
+        self.kubectl("create", "-f", "-", stdin=json.dumps(pod), namespace=NAME)
+        self.kubectl("wait", "--for=condition=Ready", "--timeout=60s", f"pod/{NAME}", namespace=NAME)
         # A node port answers a second after its Service is there.
-        for _ in range(50):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(self.node_port)), 1):
-                return
-            time.sleep(0.2)
-        raise SystemExit("node ports do not answer at 127.0.0.1: this is for minikube with the driver none")
+        answers = f"until pg_isready -q -h 127.0.0.1 -p {self.node_port}; do sleep 0.2; done"
+        self.kubectl("exec", NAME, "--", "timeout", "30", "sh", "-c", answers, namespace=NAME)
 
     def drop(self) -> None:
         """Take all of it away."""
+        self.kubectl("delete", "namespace", NAME, "--ignore-not-found")
         self.kubectl("delete", "service", NAME, "--ignore-not-found")
         self.sql(f"drop database if exists {NAME} with (force)")
         self.sql(f"drop role if exists {NAME}")
 
-    def inside(self, *arguments: str) -> str:
-        """Run pgbench in the pod."""
+    def pgbench(self, port: str, *arguments: str) -> list[str]:
+        """The command that runs it against a port of 127.0.0.1."""
         environment = [f"PGPASSWORD={self.password}", "PGSSLMODE=require"]
-        command = ["env", *environment, "pgbench", "-h", "127.0.0.1", "-p", self.port, *arguments, NAME]
-        return self.kubectl("exec", "postgres-0", "-c", "postgres", "--", *command)
+        return ["env", *environment, "pgbench", "-h", "127.0.0.1", "-p", port, *arguments, NAME]
+
+    def inside(self, *arguments: str) -> str:
+        """Run pgbench in the server's pod."""
+        return self.kubectl("exec", "postgres-0", "-c", "postgres", "--", *self.pgbench(self.port, *arguments))
 
     def through(self, *arguments: str) -> str:
-        """Run pgbench on this machine, to the node port on 127.0.0.1."""
-        command = [find_pgbench(), "-h", "127.0.0.1", "-p", self.node_port, *arguments, NAME]
-        environment = os.environ | {"PGPASSWORD": self.password, "PGSSLMODE": "require"}
-        return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+        """Run pgbench in a pod of its own, through the Service."""
+        return self.kubectl("exec", NAME, "--", *self.pgbench(self.node_port, *arguments), namespace=NAME)
+
+    def rounds(self, number: int, *flags: str) -> dict[str, list[float]]:
+        """Transactions a second of each round, of both ways."""
+        ways = {"inside": self.inside, "through": self.through}
+        rates: dict[str, list[float]] = {way: [] for way in ways}
+        for run in ways.values():
+            run(*self.how, *flags, "-T", WARM_UP_SECONDS)
+        for index in range(number):
+            for way in sorted(ways, reverse=index % 2 == 1):
+                rates[way].append(rate(ways[way](*self.how, *flags, "-T", self.seconds)))
+        return rates
 
 
 def rate(output: str) -> float:
@@ -113,14 +120,11 @@ def main() -> int:
     parser.add_argument("--scale", type=int, default=10, help="100,000 rows each")
     options = parser.parse_args()
     bench = Bench(options.namespace, options.seconds)
-    bench.make(options.scale)
     reached = True
     try:
+        bench.make(options.scale)
         for kind, flags in KINDS.items():
-            rates: dict[str, list[float]] = {"inside": [], "through": []}
-            for _ in range(options.rounds):
-                for way, found in rates.items():
-                    found.append(rate(getattr(bench, way)(*bench.how, *flags)))
+            rates = bench.rounds(options.rounds, *flags)
             inside, through = (statistics.median(found) for found in rates.values())
             print(
                 f"{kind}: {through:.0f} transactions/s through the Service, {inside:.0f} inside the pod:"

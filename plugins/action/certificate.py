@@ -5,6 +5,7 @@ Arguments:
     name: of the server. The Secret NAME-ca-key gets the CA with its key, and no pod mounts it; NAME-tls gets the
         server's certificate and key.
     title: what the CA is called; PostgreSQL if not given.
+    secret_type: of the Secret NAME-tls; Opaque if not given. One of another type is made anew.
     ca_secret: the Secret that gets the CA's certificate, for clients.
     service, names: name of the server's Service, empty where clients use none, and more DNS names that they know it by.
     days: how long a new certificate is good, in days.
@@ -24,7 +25,7 @@ from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils import certificates
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
-from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import read_secret, write_secret
+from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import read_secret, values_of, write_secret
 from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action import KubeAction
 
 
@@ -40,6 +41,7 @@ class ActionModule(KubeAction):
             "labels",
             "name",
             "title",
+            "secret_type",
             "ca_secret",
             "service",
             "names",
@@ -61,8 +63,8 @@ class ActionModule(KubeAction):
         args, made = self._task.args, []
         namespace = args["namespace"]
 
-        def write(name: str, values: dict[str, str], what: str) -> None:
-            write_secret(kube, namespace, name, args["labels"], values)
+        def write(name: str, values: dict[str, str], what: str, kind: str = "Opaque") -> None:
+            write_secret(kube, namespace, name, args["labels"], values, kind)
             made.append(what)
 
         ca_key_secret, ca_secret, server_secret = f"{args['name']}-ca-key", args["ca_secret"], f"{args['name']}-tls"
@@ -77,12 +79,14 @@ class ActionModule(KubeAction):
         if read_secret(kube, namespace, ca_secret) != {"ca.crt": ca["tls.crt"]}:
             write(ca_secret, {"ca.crt": ca["tls.crt"]}, "the CA's certificate for clients")
         names = certificates.server_names(args.get("service", ""), namespace, args["names"])
-        server = read_secret(kube, namespace, server_secret)
+        kind = args.get("secret_type", "Opaque")
+        there = kube.get("Secret", server_secret, namespace) or {}
+        server = values_of(there) if there.get("type") == kind else {}
         key, certificate = server.get("tls.key", ""), server.get("tls.crt", "")
         if not certificates.server_is_good(certificate, key, ca["tls.crt"], names, int(args["renew_days"])):
             key = certificates.make_key()
             certificate = certificates.make_server_certificate(
                 key, ca["tls.crt"], ca["tls.key"], names, int(args["days"])
             )
-            write(server_secret, {"tls.key": key, "tls.crt": certificate}, "the server's certificate")
+            write(server_secret, {"tls.key": key, "tls.crt": certificate}, "the server's certificate", kind)
         return made, certificate

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
-from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import read_secret
+from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import TLS, read_secret, values_of
 
 HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 # Days that must be left of a certificate that is made here; as in roles/django/tasks/certificate.yml.
@@ -64,8 +64,9 @@ def check_ingress(
     if kind == "self-signed":
         if secret != f"{name}-tls":
             findings.append(f"django_ingress: a self-signed certificate is kept in {name}-tls. Leave out secret.")
-        own, ca = secrets.get(secret, {}), secrets.get(f"{name}-ca", {}).get("ca.crt", "")
-        facts["site_ingress_needs_certificate"] = not certificates.server_is_good(
+        there = (kube.get("Secret", secret, values["site_namespace"]) if exists else None) or {}
+        own, ca = values_of(there), secrets.get(f"{name}-ca", {}).get("ca.crt", "")
+        facts["site_ingress_needs_certificate"] = there.get("type") != TLS or not certificates.server_is_good(
             own.get("tls.crt", ""), own.get("tls.key", ""), ca, ingress["hosts"], RENEW_DAYS
         )
         return facts, findings

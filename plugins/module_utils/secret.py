@@ -6,6 +6,9 @@ import base64
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
 
+# The type that ingress controllers know certificates by; some take no other.
+TLS = "kubernetes.io/tls"
+
 
 def values_of(secret: dict | None) -> dict[str, str]:
     """The keys and values of a Secret; nothing where there is none."""
@@ -17,14 +20,28 @@ def read_secret(kube: Kube, namespace: str, name: str) -> dict[str, str]:
     return values_of(kube.get("Secret", name, namespace))
 
 
-def write_secret(kube: Kube, namespace: str, name: str, labels: dict[str, str], values: dict[str, str]) -> None:
-    """Make a Secret, or give it these values. `data`, so that nothing of it is copied into an annotation."""
+def write_secret(
+    kube: Kube, namespace: str, name: str, labels: dict[str, str], values: dict[str, str], kind: str = "Opaque"
+) -> None:
+    """Make a Secret, or give it these values. `data`, so that nothing of it is copied into an annotation.
+
+    Args:
+        kube: the connection.
+        namespace: where.
+        name: of the Secret.
+        labels: of the Secret.
+        values: keys to values.
+        kind: the Secret's type. No Secret's type changes: one of another type is deleted first.
+    """
+    there = kube.get("Secret", name, namespace)
+    if there and there["type"] != kind:
+        kube.request("DELETE", kube.path("Secret", namespace, name))
     kube.apply(
         {
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {"name": name, "namespace": namespace, "labels": labels},
-            "type": "Opaque",
+            "type": kind,
             "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
         }
     )

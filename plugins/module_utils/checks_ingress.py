@@ -51,7 +51,8 @@ def check_ingress(
     """
     ingress = ingress_of(values)
     facts = {"site_ingress_needs_certificate": False}
-    if not ingress:
+    # A site can be taken away, whatever became of its class and its certificate.
+    if not ingress or "namespace_quota" not in values:
         return facts, []
     findings = check_class(kube, ingress.get("class", ""))
     name = f"{values['django_name']}-ingress"

@@ -23,7 +23,7 @@ test: ## Run the tests, the short form of every promise
 
 test-all: ## Run the long tests as well
 	@scripts/test lint unit webapp webapp_long molecule release release_long survive survive_long storage \
-		backup_restore backup_restore_long rotate upgrade external_db project hardening judges
+		backup_restore backup_restore_long rotate upgrade external_db project hardening ingress judges
 
 survive: ## Break things on purpose, the cluster's own among them, and print what each cost
 	@scripts/test survive survive_long

@@ -41,6 +41,26 @@ def build(module: Path, package: str) -> Path:
     return program
 
 
+def free_port(address: str = "127.0.0.1") -> int:
+    """A port of this machine where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return probe.getsockname()[1]
+
+
+def wait_for_port(address: str, port: int, server: subprocess.Popen, log: Path) -> None:
+    """Wait until a server listens; one that does not fails the test with its log."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection((address, port), timeout=1).close()
+            return
+        except OSError:
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+
+
 class Bucket:
     """A real S3 server on this machine, with one bucket.
 
@@ -51,9 +71,7 @@ class Bucket:
 
     def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         program = build(ROOT / "tests" / "s3", "github.com/versity/versitygw/cmd/versitygw")
-        with socket.socket() as probe:
-            probe.bind((address, 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port(address)
         self.endpoint = f"http://{address}:{self.port}"
         # What the scripts of the backups are told, where a test runs them.
         self.variables: dict[str, str] = {}
@@ -63,14 +81,7 @@ class Bucket:
         login = ["--access", "key", "--secret", "the secret"]
         command = [program, *login, "--port", f"{address}:{self.port}", "posix", self.files]
         self.server = subprocess.Popen(command, stdout=self.log, stderr=self.log)
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection((address, self.port), timeout=1).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, (folder / "s3.log").read_text()
-                time.sleep(0.1)
+        wait_for_port(address, self.port, self.server, folder / "s3.log")
 
     def stop(self) -> None:
         """End the server."""

@@ -83,9 +83,13 @@ class Traffic:
         """Make one request; return its status."""
         raise NotImplementedError
 
+    def connect(self) -> http.client.HTTPConnection:
+        """A new connection to the site."""
+        return http.client.HTTPConnection(*self._place, timeout=self._timeout)
+
     def send(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
         """Send a request over a connection of its own; return the answer's status and body."""
-        connection = http.client.HTTPConnection(*self._place, timeout=self._timeout)
+        connection = self.connect()
         try:
             headers = {"Accept": "application/json"} | ({"Content-Type": "application/json"} if body else {})
             connection.request(method, path, body, headers)

@@ -6,8 +6,9 @@
 Works on the site that runs in that namespace. One pgbench runs in the server's pod and goes to the pod's loopback; the
 other one is the same program, in a pod of the same image and the same limits on the node's own network, and goes to
 127.0.0.1, to a node port that a Service opens for as long as this takes. Both speak TLS and SCRAM as the site's pods
-do. After a round to warm up the two take turns, and take turns in who begins; the median round counts. Database, role
-and namespace are its own, and go in the end. Needs kubectl, and a cluster whose nodes answer node ports at 127.0.0.1.
+do. After a round to warm up the two take turns, and take turns in who begins; the median of the rounds' ratios counts.
+Database, role and namespace are its own, and go in the end. Needs kubectl, and a cluster whose nodes answer node ports
+at 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Bench:
 
     def __init__(self, namespace: str, seconds: int) -> None:
         self.namespace, self.password = namespace, secrets.token_hex(16)
-        self.how = ["-n", "-M", "prepared", "-c", "8", "-j", "2", "-U", NAME]
+        # The simple protocol, as Django's driver speaks it.
+        self.how = ["-n", "-M", "simple", "-c", "8", "-j", "2", "-U", NAME]
         self.seconds = str(seconds)
         self.server = json.loads(self.kubectl("get", "pod", "postgres-0", "-o", "json"))
         self.container = next(each for each in self.server["spec"]["containers"] if each["name"] == "postgres")
@@ -125,13 +127,15 @@ def main() -> int:
         bench.make(options.scale)
         for kind, flags in KINDS.items():
             rates = bench.rounds(options.rounds, *flags)
+            # Both of a round meet the same neighbours on the machine; those of another round meet others.
+            ratio = statistics.median(b / a for a, b in zip(rates["inside"], rates["through"], strict=True))
             inside, through = (statistics.median(found) for found in rates.values())
             print(
-                f"{kind}: {through:.0f} transactions/s through the Service, {inside:.0f} inside the pod:"
-                f" {through / inside:.0%} (at least {TARGET:.0%})"
+                f"{kind}: {ratio:.0%} of the rate inside the pod (at least {TARGET:.0%});"
+                f" {through:.0f} transactions/s through the Service, {inside:.0f} inside"
             )
             print(f"  rounds: {json.dumps({way: [round(each) for each in found] for way, found in rates.items()})}")
-            reached = reached and through >= TARGET * inside
+            reached = reached and ratio >= TARGET
     finally:
         bench.drop()
     return 0 if reached else 1

@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import time
 import urllib.parse
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,9 +103,10 @@ def test_plain_requests_are_sent_to_tls(edge: controller.Controller) -> None:
 
 
 def test_log_tells_the_client_and_not_what_it_says(edge: controller.Controller, ca: str) -> None:
-    Answer(Visit(edge.tls, ca), "/asked-by-somebody", **{"X-Forwarded-For": "192.0.2.99"})
+    path = f"/{uuid.uuid4()}"
+    Answer(Visit(edge.tls, ca), path, **{"X-Forwarded-For": "192.0.2.99"})
     lines = kubectl("logs", "-l", "app.kubernetes.io/component=web", "--tail=100").splitlines()
-    assert [json.loads(line)["client"] for line in lines if "asked-by-somebody" in line] == [CLIENT]
+    assert [json.loads(line)["client"] for line in lines if path in line] == [CLIENT]
 
 
 def test_forms_are_taken_from_the_site_alone(edge: controller.Controller, ca: str) -> None:

@@ -1,4 +1,4 @@
-"""What people do: they stop a run, start two, and change things by hand."""
+"""What people do: they release, rotate, back up, stop a run, start two, and change things by hand."""
 
 from __future__ import annotations
 
@@ -72,6 +72,22 @@ def feature(value: object) -> list[str]:
     """Variables of a release: another setting is another Job of migrations, and other pods."""
     settings = {"DJANGO_NOTES_WRITABLE": "true", "FEATURE": str(value)}
     return ["-e", json.dumps({"django_environment": settings})]
+
+
+def test_19_a_days_work() -> None:
+    with disturbed("19 10,000 requests during 2 releases, a rotation and a backup", rate=120) as cost:
+        for name, *arguments in (
+            ("playbooks/deploy.yml", *feature("morning")),
+            ("playbooks/backup.yml",),
+            ("playbooks/rotate_credentials.yml", *feature("morning")),
+            ("playbooks/deploy.yml", *feature("evening")),
+        ):
+            run = playbook(name, *arguments)
+            assert run.returncode == 0, run.stdout
+        while len(cost.reader.requests) + len(cost.writer.requests) < 10_000:
+            time.sleep(1)
+        cost.ended = time.monotonic()
+    assert cost.failed() == {}
 
 
 def test_20_deploy_killed_at_20_random_moments() -> None:

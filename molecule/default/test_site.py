@@ -20,10 +20,9 @@ import yaml
 from scenario import (
     NAME,
     NAMESPACE,
-    ROOT,
-    TOOLS,
     URL,
     ask,
+    begin,
     changed,
     items,
     kubectl,
@@ -261,8 +260,7 @@ def test_image_that_is_not_there_fails_soon_and_leaves_the_site() -> None:
 def test_run_that_was_killed_converges_when_run_again() -> None:
     """Killed while its new pods start: the next run takes over its lease and finishes."""
     new = ["-e", json.dumps({"django_environment": {"DJANGO_NOTES_WRITABLE": "true", "ANYTHING": "new"}})]
-    command = [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], "playbooks/deploy.yml", *new]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+    with begin("playbooks/deploy.yml", *new) as run:
         for line in run.stdout:
             if "PLAY [Django]" in line:
                 time.sleep(1)

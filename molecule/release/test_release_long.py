@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import string
 import subprocess
 import threading
@@ -12,7 +11,7 @@ import time
 
 import pytest
 from conftest import Image, clock, deploy, failed, requests, serves
-from scenario import ROOT, TOOLS, changed, items, kubectl, playbook, sql, web_pods
+from scenario import begin, changed, items, kubectl, playbook, sql, web_pods
 
 pytestmark = pytest.mark.long
 
@@ -116,11 +115,9 @@ def test_pods_wait_for_the_schema(image: Image, original: str) -> None:
     changed(playbook("playbooks/deploy.yml"))
 
 
-def begin(reference: str) -> subprocess.Popen[str]:
+def release(reference: str) -> subprocess.Popen[str]:
     """Start a release and do not wait for it."""
-    command = [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], "playbooks/deploy.yml"]
-    command += ["-e", f"django_image={reference}"]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return begin("playbooks/deploy.yml", "-e", f"django_image={reference}")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +128,7 @@ def test_killed_in_a_stage_and_run_again(image: Image, moment: str) -> None:
     # Another image each time, so that there is something to do in each stage.
     wanted = image("killed", 'migrations.RunSQL("select pg_sleep(3)")', {"moment.txt": moment})
     with requests(f"killed at {moment}"):
-        with begin(wanted) as run:
+        with release(wanted) as run:
             for line in run.stdout:
                 if moment in line:
                     time.sleep(1.5)
@@ -145,7 +142,7 @@ def test_killed_in_a_stage_and_run_again(image: Image, moment: str) -> None:
 def test_two_releases_at_once(additive: str, original: str) -> None:
     """One goes through, the other one says who has the site and touches nothing."""
     with requests("two releases at once"):
-        runs = [begin(additive), begin(additive)]
+        runs = [release(additive), release(additive)]
         outputs = [run.communicate()[0] for run in runs]
         assert sorted(run.returncode != 0 for run in runs) == [False, True], outputs
         refused = next(output for run, output in zip(runs, outputs, strict=True) if run.returncode)

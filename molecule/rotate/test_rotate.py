@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.cookiejar
 import json
-import os
 import subprocess
 import threading
 import time
@@ -14,7 +13,7 @@ import urllib.request
 import uuid
 
 import pytest
-from scenario import ROOT, TOOLS, URL, ask, changed, items, kubectl, playbook, pods_as_they_are, secret_values
+from scenario import URL, ask, begin, changed, items, kubectl, playbook, pods_as_they_are, secret_values
 from traffic import Reader, Writer
 
 PASSWORDS = {
@@ -107,8 +106,7 @@ class Session:
 
 def start_and_kill(name: str, moment: str, seconds: float) -> None:
     """Start a playbook, and kill it some seconds after it has said something."""
-    command = [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], name]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+    with begin(name) as run:
         for line in run.stdout:
             if moment in line:
                 time.sleep(seconds)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 from disturbance import disturbed
-from scenario import ROOT, TOOLS, changed, items, kubectl, playbook
+from scenario import begin, changed, items, kubectl, playbook
 
 pytestmark = pytest.mark.long
 
@@ -135,14 +135,6 @@ def test_22_changed_by_hand(what: str) -> None:
     container = items("deployments")[0]["spec"]["template"]["spec"]["containers"][0]
     assert "ADDED_BY_HAND" not in [variable["name"] for variable in container["env"]]
     assert changed(playbook("playbooks/deploy.yml")) == 0
-
-
-def begin(*arguments: str) -> subprocess.Popen[str]:
-    """Start a playbook, with a group of processes of its own, and do not wait for it."""
-    command = [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], *arguments]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
 
 
 def kill_after(seconds: float, *arguments: str) -> None:

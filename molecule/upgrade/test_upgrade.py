@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from scenario import ROOT, TOOLS, URL, ask, changed, items, kubectl, playbook, pods_as_they_are
+from scenario import URL, ask, begin, changed, items, kubectl, playbook, pods_as_they_are, sql
 from traffic import Reader, Writer
 
 ROWS, MORE_ROWS = 50_000, 400_000
@@ -40,13 +40,6 @@ select 'server', name, setting from pg_settings where name in
 select 'table', relname, pg_get_userbyid(relowner) from pg_class
 where relkind in ('r', 'S', 'v') and relnamespace = 'public'::regnamespace order by 2;
 """
-
-
-def sql(statement: str, database: str = "kubernetes_django") -> str:
-    """Run SQL in the database's pod, as the superuser."""
-    place = ["exec", "-i", "postgres-0", "-c", "postgres", "--"]
-    psql = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database]
-    return kubectl(*place, *psql, stdin=statement).strip()
 
 
 def fill(rows: int) -> None:
@@ -286,10 +279,7 @@ def test_failure_after_the_switch_puts_the_old_server_back() -> None:
 def test_killed_and_run_again() -> None:
     """Playbook and Job killed in the middle; a deploy says what to do; the next run ends it."""
     rows = checksums()
-    command = [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], UPGRADE, *NEW, *ARCHIVE]
-    run = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, start_new_session=True
-    )
+    run = begin(UPGRADE, *NEW, *ARCHIVE, output=subprocess.DEVNULL)
     for _ in range(600):
         pods = items("pods", "-l", "app.kubernetes.io/component=upgrade")
         name = pods[0]["metadata"]["name"] if pods else ""

@@ -88,5 +88,7 @@ class ActionModule(KubeAction):
             certificate = certificates.make_server_certificate(
                 key, ca["tls.crt"], ca["tls.key"], names, int(args["days"])
             )
+            if there and there["type"] != kind:
+                kube.request("DELETE", kube.path("Secret", namespace, server_secret))
             write(server_secret, {"tls.key": key, "tls.crt": certificate}, "the server's certificate", kind)
         return made, certificate

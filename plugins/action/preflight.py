@@ -284,10 +284,8 @@ def check_cluster(
     facts |= ingress_facts
     findings += ingress_findings + check_priority_class(kube, values.get("site_priority_class", ""))
     if "postgres_settings" in values:
-        database_facts, database_findings = check_postgres(kube, values, secrets, namespace is not None)
-        if facts["storage_volume_prepared"] or (facts["site_node_is_here"] and holds_data(values)):
-            # Its passwords are looked at before anything else starts.
-            database_facts["site_database"]["is_new"] = False
+        kept = facts["storage_volume_prepared"] or (facts["site_node_is_here"] and holds_data(values))
+        database_facts, database_findings = check_postgres(kube, values, secrets, namespace is not None, kept)
         facts |= database_facts
         findings += database_findings
     if values["site_preflight_upgrade"]:

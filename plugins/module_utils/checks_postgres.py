@@ -13,7 +13,7 @@ Secrets = dict[str, dict[str, str]]
 
 
 def check_postgres(
-    kube: Kube, values: dict[str, Any], secrets: Secrets, exists: bool
+    kube: Kube, values: dict[str, Any], secrets: Secrets, exists: bool, kept: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """What role postgres needs to know, and what stands in its way.
 
@@ -22,6 +22,7 @@ def check_postgres(
         values: the options of all roles.
         secrets: name of each Secret of the site -> its keys and values.
         exists: whether the namespace is there.
+        kept: whether a volume is there without it, with data whose passwords may be others.
     """
     namespace, name = values["site_namespace"], values["postgres_name"]
     if values["postgres_backend"] == "external":
@@ -31,8 +32,11 @@ def check_postgres(
     database = Database(kube, namespace, f"{name}-0", values["postgres_database"], values["postgres_port"])
     facts = {
         "mark": ((pod or {}).get("metadata", {}).get("annotations") or {}).get(RECONCILED, ""),
-        "is_new": not exists
-        or (not running and kube.get("PersistentVolumeClaim", values["storage_claim"], namespace) is None),
+        "is_new": not kept
+        and (
+            not exists
+            or (not running and kube.get("PersistentVolumeClaim", values["storage_claim"], namespace) is None)
+        ),
         "pod": database.pod,
         "name": database.name,
         "port": database.port,

@@ -31,11 +31,8 @@ def write_secret(
         name: of the Secret.
         labels: of the Secret.
         values: keys to values.
-        kind: the Secret's type. No Secret's type changes: one of another type is deleted first.
+        kind: the Secret's type, which never changes: one of another type has to go first.
     """
-    there = kube.get("Secret", name, namespace)
-    if there and there["type"] != kind:
-        kube.request("DELETE", kube.path("Secret", namespace, name))
     kube.apply(
         {
             "apiVersion": "v1",

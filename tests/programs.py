@@ -60,25 +60,49 @@ def wait_for_port(address: str, port: int, server: subprocess.Popen, log: Path) 
             time.sleep(0.1)
 
 
+def self_signed(folder: Path, *names: str) -> tuple[Path, Path]:
+    """Make a certificate that vouches for itself; return its file and its key's.
+
+    Args:
+        folder: for both.
+        names: whom it is for: host names, or addresses. Without any it is good for a CA alone.
+    """
+    certificate, key = folder / "tls.crt", folder / "tls.key"
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    make += ["-days", "2", "-subj", f"/CN={next(iter(names), 'CA')}", "-keyout", key, "-out", certificate]
+    if names:
+        # An address as a name too: not every client looks for it where addresses are.
+        alternatives = [f"DNS:{name}" for name in names] + [f"IP:{name}" for name in names if name[-1].isdigit()]
+        make += ["-addext", f"subjectAltName={','.join(alternatives)}"]
+    subprocess.run(make, check=True, capture_output=True)
+    return certificate, key
+
+
 class Bucket:
     """A real S3 server on this machine, with one bucket.
 
     Args:
         folder: for its files and its log.
         address: of this machine, where it listens.
+        tls: whether it speaks TLS, by a certificate that vouches for itself: `certificate`.
     """
 
-    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1", *, tls: bool = False) -> None:
         program = build(ROOT / "tests" / "s3", "github.com/versity/versitygw/cmd/versitygw")
         self.port = free_port(address)
-        self.endpoint = f"http://{address}:{self.port}"
+        self.endpoint = f"{'https' if tls else 'http'}://{address}:{self.port}"
         # What the scripts of the backups are told, where a test runs them.
         self.variables: dict[str, str] = {}
         self.files = folder / "s3"
         (self.files / "bucket").mkdir(parents=True)
         self.log = (folder / "s3.log").open("w")
         login = ["--access", "key", "--secret", "the secret"]
-        command = [program, *login, "--port", f"{address}:{self.port}", "posix", self.files]
+        command = [program, *login, "--port", f"{address}:{self.port}"]
+        if tls:
+            certificate, key = self_signed(folder, address)
+            self.certificate = certificate.read_text()
+            command += ["--cert", certificate, "--key", key]
+        command += ["posix", self.files]
         self.server = subprocess.Popen(command, stdout=self.log, stderr=self.log)
         wait_for_port(address, self.port, self.server, folder / "s3.log")
 

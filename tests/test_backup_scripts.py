@@ -23,6 +23,21 @@ ROWS = 20_000
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not SERVERS, reason="needs root and a PostgreSQL server")
 
 
+def as_postgres(folder: Path, variables: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a program as PostgreSQL's user, in this folder and with these variables alone."""
+    program = ["runuser", "-u", "postgres", "--", *command]
+    return subprocess.run(program, env=variables, capture_output=True, text=True, check=False, cwd=folder)
+
+
+def open_folder(factory: pytest.TempPathFactory, name: str) -> Path:
+    """Make a folder that PostgreSQL's user gets to."""
+    folder = factory.mktemp(name)
+    for path in (folder, *folder.parents):
+        if path.stat().st_uid == 0 and path.stat().st_mode & 0o777 == 0o700:
+            path.chmod(0o711)
+    return folder
+
+
 class Server:
     """A server with one database, its owner and its app, and a volume for its backups."""
 
@@ -56,14 +71,7 @@ class Server:
 
     def program(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a program as PostgreSQL's user."""
-        return subprocess.run(
-            ["runuser", "-u", "postgres", "--", *command],
-            env=self.variables | variables,
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=self.folder,
-        )
+        return as_postgres(self.folder, self.variables | variables, *command)
 
     def script(self, name: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run one of the scripts, with the login that its Job gives it."""
@@ -94,11 +102,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    for path in (folder, *folder.parents):
-        if path.stat().st_uid == 0 and path.stat().st_mode & 0o777 == 0o700:
-            path.chmod(0o711)
-    server = Server(folder)
+    server = Server(open_folder(tmp_path_factory, "server"))
     server.sql('create role "the owner" login; create role "the app" login', "postgres")
     yield server
     server.program("pg_ctl", "-D", str(server.folder / "data"), "-m", "immediate", "stop")

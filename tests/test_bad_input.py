@@ -70,6 +70,11 @@ def refused(project: Project, *arguments: str, **environment: str) -> str:
         ),
         ("django_migrate_lock=true", "django_migrate_lock: migrate_locked takes the lock itself"),
         ("postgres_port=70000", "postgres_port: 70000 is out of range"),
+        (
+            '{"postgres_archive": true, "postgres_archive_storage": "s3"}',
+            "postgres_archive_storage: s3 needs a po",
+        ),
+        ("postgres_backup_s3_ca=mine", "postgres_backup_s3_ca: is no certificate, PEM."),
         ("storage_kind=nfs", "value of storage_kind must be one of: hostpath, class, claim, got: nfs"),
         ('{"django_resources": {"limits": {"memroy": "1Gi"}}}', "memroy"),
         ('{"django_environment": [1]}', "django_environment"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -102,5 +103,14 @@ def test_what_is_wrong_is_said_before_anybody_has_to_wait(server: Server, volume
     run = volume.upgrade()
     assert last_line(run).startswith("storage_claim: the new volume is not empty, and what is on it is left alone")
     assert stranger.exists()
+    stranger.unlink()
+    # 40 MB are a new server's own, without any data.
+    data = volume.folder / "data"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60m,mode=0777", "small", data], check=True)
+    try:
+        said = last_line(volume.upgrade())
+    finally:
+        subprocess.run(["umount", data], check=True)
+    assert re.fullmatch(r"storage_size: the data takes \d\d MB, and the new volume has \d+ MB free\.", said), said
     assert "the site has to wait" not in run.stdout
     assert server.sql("select count(*) from note", user="the app") == str(ROWS)

@@ -9,6 +9,6 @@ case $major in
     *) echo "rootfs.sh: no Debian release with PostgreSQL $major is known here" >&2; exit 1 ;;
 esac
 exec "$here/../debian.sh" "$1" "$release" \
-    --include="locales,netbase,pgbackrest,postgresql-$major,prometheus-postgres-exporter,rclone,tzdata" \
+    --include="ca-certificates,locales,netbase,pgbackrest,postgresql-$major,prometheus-postgres-exporter,rclone,tzdata" \
     --essential-hook="$here/before.sh \"\$1\"" \
     --customize-hook="$here/after.sh \"\$1\" $major"

@@ -9,9 +9,10 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
-from scenario import URL, ask, begin, changed, items, kubectl, playbook, pods_as_they_are, sql
+from scenario import NAMESPACE, URL, ask, begin, changed, items, kubectl, playbook, pods_as_they_are, sql
 from traffic import Reader
 
 ROWS = 1_000_000
@@ -219,12 +220,13 @@ def now() -> str:
     return moment
 
 
-def has_base_backup() -> bool:
-    """Whether pgBackRest has linked a base backup as the last one that is complete."""
-    listed = kubectl(
-        "exec", "postgres-0", "-c", "archive", "--", "sh", "-c", "ls -d /backups/archive/*/backup/main/latest || :"
-    )
-    return "latest" in listed
+def wait_for_base_backup(archives: Path = Path(f"/data/{NAMESPACE}-backups/archive")) -> None:
+    """Wait until pgBackRest has noted a base backup of this server as complete."""
+    noted = archives / sql("select system_identifier from pg_control_system()") / "backup" / "main" / "backup.info"
+    deadline = time.monotonic() + 120
+    while not (noted.exists() and "backup-timestamp-stop" in noted.read_text()):
+        assert time.monotonic() < deadline, kubectl("logs", "postgres-0", "-c", "archive")
+        time.sleep(0.5)
 
 
 def wait_until(statement: str, wanted: str, seconds: float) -> float:
@@ -234,6 +236,15 @@ def wait_until(statement: str, wanted: str, seconds: float) -> float:
         assert time.monotonic() - began < seconds, statement
         time.sleep(0.5)
     return time.monotonic() - began
+
+
+ARCHIVED = "select count(*) from pg_stat_archiver where last_archived_wal >= '{}'"
+
+
+def wait_until_archived() -> None:
+    """All that was written so far is in the archive."""
+    file = sql("select pg_walfile_name(pg_switch_wal())")
+    wait_until(ARCHIVED.format(file), "1", 60)
 
 
 def to_time(moment: str) -> list[str]:
@@ -256,18 +267,11 @@ def restored(moment: str, name: str) -> float:
 def test_point_in_time() -> None:
     """Rows from before the moment are there, those after it are not; a time outside the archive changes nothing."""
     assert playbook("playbooks/deploy.yml", *ARCHIVE).returncode == 0
-    for _ in range(240):
-        if has_base_backup():
-            break
-        time.sleep(0.5)
-    else:
-        pytest.fail(kubectl("logs", "postgres-0", "-c", "archive"))
-
+    wait_for_base_backup()
     # RPO: how long what was written stays out of the archive, where nobody asks for it to be archived.
-    archived = "select count(*) from pg_stat_archiver where last_archived_wal >= '{}'"
     note("written for the archive")
     file = sql("select pg_walfile_name(pg_current_wal_lsn())")
-    seconds = wait_until(archived.format(file), "1", 300)
+    seconds = wait_until(ARCHIVED.format(file), "1", 300)
     print(f"\nRPO: a row was in the archive {seconds:.0f} s after it was written")
 
     note("written before the moment")
@@ -312,3 +316,58 @@ def test_restore_to_a_moment_that_was_killed_converges() -> None:
     print(f"\nrestore to a moment, killed, and run again: {restored(moment, 'second moment'):.1f} s")
     note("written after the second restore")
     assert not [job for job in items("jobs") if job["metadata"]["name"].startswith("postgres-restore-time")]
+
+
+def test_restore_to_a_moment_that_was_killed_after_it_begins_anew() -> None:
+    """The server has the restored data, and its rows since; run again, the same command restores that moment again."""
+    note("written before the third moment")
+    moment = now()
+    note("written after the third moment")
+    killed = begin("playbooks/restore.yml", *to_time(moment), output=subprocess.DEVNULL)
+    while not restored_and_started():
+        assert killed.poll() is None, "it ended before it could be killed"
+        time.sleep(0.1)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    kubectl("rollout", "status", "statefulset/postgres", "--timeout=60s")
+    wait_until("select count(*) from notes_note where text like '%third moment'", "1", 60)
+    sql(
+        "set role kubernetes_django_owner; insert into notes_note (text, created_at) values "
+        "('written after the third moment', now())"
+    )
+    restored(moment, "third moment")
+
+
+def restored_and_started() -> bool:
+    """Whether a restore to a moment has done its work, and the server was told to start."""
+    jobs = [job for job in items("jobs") if job["metadata"]["name"].startswith("postgres-restore-time")]
+    done = any(job.get("status", {}).get("succeeded") for job in jobs)
+    return done and items("statefulsets")[0]["spec"]["replicas"] == 1
+
+
+def test_server_that_does_not_start_is_restored_from_its_archive() -> None:
+    """Its data is damaged: all that was archived comes back, and the damaged data is kept."""
+    wait_for_base_backup()
+    note("written before the damage")
+    wait_until_archived()
+    data = Path(f"/data/{NAMESPACE}-pv/pgdata")
+    # A server that is stopped writes this file once more.
+    kubectl("scale", "statefulset/postgres", "--replicas=0")
+    kubectl("wait", "--for=delete", "pod/postgres-0", "--timeout=60s")
+    os.truncate(data / "global" / "pg_control", 0)
+    kubectl("scale", "statefulset/postgres", "--replicas=1")
+    deadline = time.monotonic() + 60
+    while "CrashLoopBackOff" not in kubectl("get", "pod", "postgres-0", "--ignore-not-found"):
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    began = time.monotonic()
+    run = playbook("playbooks/restore.yml", *to_time(time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())))
+    assert run.returncode == 0, run.stdout + run.stderr
+    print(f"\nserver with damaged data restored from its archive: {time.monotonic() - began:.1f} s")
+    assert "The server does not answer: what it has not archived is not restored." in run.stdout
+    assert "written before the damage" in sql("select text from notes_note")
+    assert (data.with_name("pgdata.replaced") / "global" / "pg_control").stat().st_size == 0
+    note("written after the damage")
+    listed = playbook("playbooks/backups.yml", *ARCHIVE).stdout
+    assert re.search(r"Any moment from 20\S+ \S+ UTC to 20\S+ \S+ UTC can be restored: -e to_time=", listed), listed
+    assert re.search(r"archive (took the log \d+ s ago|has no log yet)", playbook("playbooks/status.yml").stdout)

@@ -8,17 +8,13 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenario import NAMESPACE, ROOT, kubectl
-
-sys.path.insert(0, str(ROOT / "tests"))
-
 import programs
+from scenario import NAMESPACE, kubectl
 
 HERE = Path(__file__).resolve().parent
 NAME = {"metadata": {"name": "skipper", "namespace": NAMESPACE}}

@@ -8,17 +8,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from scenario import NAMESPACE, ROOT
-
-sys.path.insert(0, str(ROOT / "tests"))
-
 import programs
+from scenario import NAMESPACE
 
 HERE = Path(__file__).resolve().parent
 PLACE = f"{NAMESPACE}-provisioner"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils.human import age, size
+from ansible_collections.kubernetes_django.site.plugins.module_utils.human import age, size, utc
 
 
 def backup_lines(printed: str) -> list[str]:
@@ -25,6 +26,11 @@ def backup_lines(printed: str) -> list[str]:
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table
         ]
+    archives = sorted((item["archive"] for item in told if "archive" in item), key=itemgetter("from"))
+    lines += [
+        f"Any moment from {utc(archive['from'])} to {utc(archive['to'])} can be restored: -e to_time=…"
+        for archive in archives
+    ]
     return lines + [
         f"The volume has {size(item['volume']['used_bytes'])} of {size(item['volume']['size_bytes'])} in use."
         for item in told

@@ -45,6 +45,17 @@ def check_schedules(values: dict[str, Any]) -> list[str]:
             for name in ("secrets_backup_s3_access_key", "secrets_backup_s3_secret_key")
             if not values.get(name)
         ]
+    if values.get("postgres_backup_s3_ca") and "BEGIN CERTIFICATE" not in values["postgres_backup_s3_ca"]:
+        findings.append(
+            "postgres_backup_s3_ca: is no certificate, PEM. Set it, for one with lookup('ansible.builtin.file', …), or "
+            "leave it empty."
+        )
+    in_s3 = values.get("postgres_archive") and values.get("postgres_archive_storage") == "s3"
+    if in_s3 and not values["postgres_backup_s3_endpoint"].startswith("https://"):
+        findings.append(
+            "postgres_archive_storage: s3 needs a postgres_backup_s3_endpoint that begins with https://. pgBackRest, "
+            "which keeps the archive, speaks nothing else. Set it, or let the archive be on the volume."
+        )
     return findings
 
 

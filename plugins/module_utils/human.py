@@ -14,6 +14,11 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def utc(moment: str) -> str:
+    """An ISO 8601 moment as PostgreSQL takes it: `2026-01-31 14:05:00 UTC`."""
+    return f"{datetime.datetime.fromisoformat(moment).astimezone(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def age(moment: str) -> str:
     """Since an ISO 8601 moment, in the unit that says most: `3 d`, `5 h`, `7 min`."""
     since = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(moment)

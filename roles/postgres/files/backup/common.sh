@@ -8,6 +8,7 @@
 #   KEEP KEEP_DAYS          how many backups stay, and for how many days (0: for ever)
 #   RELEASE SCHEDULED       what runs now, and whether a schedule asks for backups; both are noted
 #   S3_ENDPOINT S3_BUCKET S3_PREFIX S3_REGION S3_LOGIN    where backups are copied to; no endpoint: nowhere
+#   S3_CA                   the certificate to trust there; empty: those of the image
 #
 # A backup's name is its time and its kind: 20260131T020000Z-manual, -scheduled or -before-restore.
 # shellcheck shell=bash
@@ -115,7 +116,7 @@ s3() {
     printf '%s\n' '[s3]' 'type = s3' 'provider = Other' "endpoint = $S3_ENDPOINT" "region = $S3_REGION" \
         "access_key_id = $(< "$S3_LOGIN/access-key")" "secret_access_key = $(< "$S3_LOGIN/secret-key")" > "$SCRATCH/rclone.conf"
     out=$(rclone --config "$SCRATCH/rclone.conf" --quiet --s3-no-check-bucket --retries 2 --low-level-retries 2 \
-        --contimeout 10s --timeout 60s "$@" 2>&1) ||
+        --contimeout 10s --timeout 60s ${S3_CA:+--ca-cert="$S3_CA"} "$@" 2>&1) ||
         fail "postgres_backup_s3_endpoint: $S3_ENDPOINT, bucket $S3_BUCKET refused:" \
             "$(grep -v 'status code:' <<< "$out" | tail -n 1 | sed -E 's/^.*(ERROR|Failed to [a-z]+|last error was) ?: //' | cut -c -300)." \
             "Check its address, the bucket's name and the login in the vault."

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Prints what each backup's JSON says and where it is, one a line, and last how full the volume is.
+# Prints what each backup's JSON says and where it is, one a line, then from when to when an archive reaches, and last how
+# full the volume is.
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 
@@ -21,4 +22,7 @@ for name in $(sort -u <<< "$here"$'\n'"$there"); do
     fi
     printf '{"backup": %s, "places": [%s]}\n' "$told" "$places"
 done
+if [[ -d $BACKUPS/archive || ${ARCHIVE_STORAGE-} = s3 ]] && command -v pgbackrest > /dev/null; then
+    bash "$(dirname "$0")/pgbackrest.sh" list
+fi
 df -Pk "$BACKUPS" | awk 'NR == 2 {printf "{\"volume\": {\"size_bytes\": %.0f, \"used_bytes\": %.0f}}\n", $2 * 1024, $3 * 1024}'

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import time
+import urllib.error
 from pathlib import Path
 
+import programs
 import pytest
 from scenario import (
     DATABASE,
@@ -41,6 +42,14 @@ def sql(statement: str) -> str:
     return subprocess.run(
         ["runuser", "-u", "postgres", "--", *command], cwd="/", check=True, capture_output=True, text=True
     ).stdout
+
+
+def server(verb: str) -> None:
+    """Stop or start the server."""
+    program = max(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda path: int(path.parts[4]))
+    command = [program, "-D", FOLDER / "data", "-l", FOLDER / "log", "-m", "fast", "-w", verb]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run(["runuser", "-u", "postgres", "--", *map(str, command)], cwd="/", check=True, **quiet)
 
 
 def refused(*arguments: str) -> str:
@@ -85,9 +94,7 @@ def test_wrong_password_is_named_before_a_secret_changes() -> None:
 
 
 def test_ca_that_did_not_sign_it_is_named(tmp_path: Path) -> None:
-    other = tmp_path / "other.crt"
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    subprocess.run([*make, "-subj", "/CN=other", "-keyout", os.devnull, "-out", other], check=True, capture_output=True)
+    other, _ = programs.self_signed(tmp_path)
     seen = refused("-e", json.dumps({"postgres_external_ca": other.read_text().strip()}))
     assert "certificate verify failed" in seen
 
@@ -177,6 +184,32 @@ def test_status_says_how_it_is() -> None:
         *DATABASE,
         r"certificate of its CA good for [12] days",
     )
+
+
+def test_server_that_is_away_is_told() -> None:
+    """By status, which says what it can; by a backup; and when it is back all goes on."""
+    server("stop")
+    try:
+        seen = playbook("playbooks/status.yml")
+        assert seen.returncode == 0, seen.stdout
+        matches(
+            seen.stdout, r"kubernetes-django-\S+ .*", "does not answer: psql: error: connection to server .* failed"
+        )
+        backup = playbook("playbooks/backup.yml")
+        assert backup.returncode != 0
+        matches(backup.stdout, r"the database at \S+, port 30825, does not answer\. playbooks/status.yml says more\.")
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            ask("/")
+    finally:
+        server("start")
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            ask("/api/notes", {"text": "it is back"})
+            break
+        except urllib.error.HTTPError:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
 
 
 def test_name_of_the_service_stays_and_metrics_are_there() -> None:

@@ -10,7 +10,11 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do
 done
 # By a file in memory, whose fields end at a colon: the environment of a process can be read.
 printf '*:*:*:*:%s\n' "$(sed 's/[\\:]/\\&/g' /run/secrets/logins/app)" > /tmp/pgpass
-PGPASSFILE=/tmp/pgpass psql -X -q -A -t -v ON_ERROR_STOP=1 -U "$APP" -f - << SQL
+export PGPASSFILE=/tmp/pgpass
+said=$(psql -X -q -A -t -v ON_ERROR_STOP=1 -U "$APP" -f - 2>&1 << SQL
 SELECT COALESCE(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = current_database();
 $QUESTIONS
 SQL
+) || said="
+does not answer: $(printf '%s' "$said" | tr -s '\n\t' ' ')"
+printf '%s\n' "$said"

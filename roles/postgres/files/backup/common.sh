@@ -42,9 +42,10 @@ login() {
     export PGUSER PGPASSFILE
     # Where NetworkPolicies are enforced a new pod is let through some seconds after its start; and a server restarts.
     for _ in {1..30}; do
-        ! pg_isready --quiet || break
+        ! pg_isready --quiet || return 0
         sleep 1
     done
+    fail "the database at $PGHOST, port ${PGPORT:-5432}, does not answer. playbooks/status.yml says more."
 }
 
 # Runs the SQL of standard input in the database $1, further arguments are psql's; prints bare values.

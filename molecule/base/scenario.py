@@ -82,6 +82,18 @@ def begin(name: str, *arguments: str, output: int = subprocess.PIPE) -> subproce
     )
 
 
+def stop_minikube() -> None:
+    """As its owner does in the evening."""
+    stop = ["minikube", "stop", "--profile", os.environ["SITE_CONTEXT"]]
+    subprocess.run(stop, check=True, capture_output=True, timeout=180, stdin=subprocess.DEVNULL)
+
+
+def start_minikube() -> None:
+    """As `make deploy` does in the morning."""
+    run = playbook("playbooks/cluster.yml")
+    assert run.returncode == 0, run.stdout
+
+
 def ansible_playbook(name: str, *arguments: str) -> list[str | Path]:
     """The command that runs a playbook on the site of this test."""
     return [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], name, *arguments]

@@ -8,12 +8,13 @@ import re
 import subprocess
 import threading
 import time
+import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 
 import provisioner
 import pytest
-from scenario import DATABASE, NAMESPACE, ask, changed, items, kubectl, matches, playbook
+from scenario import DATABASE, NAMESPACE, ask, changed, items, kubectl, matches, playbook, start_minikube, stop_minikube
 
 IMAGE = "jsonpath={.spec.template.spec.containers[0].image}"
 HOSTPATH: tuple[str, ...] = ()
@@ -57,6 +58,21 @@ def reset_and_deploy(kind: tuple[str, ...], text: str) -> None:
     assert text in ask("/api/notes")[1]
 
 
+def stop_and_start(text: str) -> None:
+    """The row is there after minikube was stopped and started."""
+    began = time.monotonic()
+    stop_minikube()
+    start_minikube()
+    while True:
+        try:
+            assert text in ask("/api/notes")[1]
+            break
+        except (urllib.error.URLError, ConnectionError):
+            assert time.monotonic() - began < 240
+            time.sleep(1)
+    print(f"\nminikube stopped and started, the site serves again after {time.monotonic() - began:.0f} s")
+
+
 def delete_data(kind: tuple[str, ...]) -> str:
     """Take site and data away; return what is said about it."""
     began = time.monotonic()
@@ -70,6 +86,28 @@ def forget_the_volume() -> None:
     """What a new cluster on the same node begins with: the directory alone."""
     kubectl("delete", "namespace", NAMESPACE)
     kubectl("delete", "pv", f"{NAMESPACE}-pv")
+
+
+def make_claim(name: str) -> None:
+    """What somebody else does: the namespace, and a claim in it."""
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {
+            "storageClassName": provisioner.CLASS,
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+    provisioner.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}, claim)
+
+
+def upgrade(kind: tuple[str, ...], *more: str) -> str:
+    """Take the data to the major version of the variables; return what a user sees."""
+    run = playbook("playbooks/upgrade_postgres.yml", *kind, *more)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
 
 
 def there(kind: str, name: str) -> bool:
@@ -90,6 +128,7 @@ def test_directory_on_the_node() -> None:
     assert "storage_size: '3 gigs' is no size of a volume" in refused(HOSTPATH, "-e", "storage_size='3 gigs'")
     assert deploy(HOSTPATH, "-e", "storage_size=2048Mi") == 0, "the same size in another unit"
     reset_and_deploy(HOSTPATH, "on a directory")
+    stop_and_start("on a directory")
 
 
 def test_status_says_how_the_database_is() -> None:
@@ -162,6 +201,7 @@ def test_storage_class() -> None:
     claim = items("pvc")[0]
     assert (claim["spec"]["storageClassName"], claim["status"]["capacity"]["storage"]) == (provisioner.CLASS, "2Gi")
     reset_and_deploy(CLASS, "on a class")
+    stop_and_start("on a class")
     assert items("pvc")[0]["spec"]["volumeName"] == claim["spec"]["volumeName"]
 
 
@@ -209,25 +249,63 @@ def test_claim_of_a_class_is_deleted_only_when_asked_for() -> None:
 def test_claim_of_somebody_else() -> None:
     seen = refused(CLAIM)
     assert f"storage_claim: there is no claim theirs in namespace {NAMESPACE}. Make it" in seen
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "theirs", "namespace": NAMESPACE},
-        "spec": {
-            "storageClassName": provisioner.CLASS,
-            "accessModes": ["ReadWriteOnce"],
-            "resources": {"requests": {"storage": "1Gi"}},
-        },
-    }
-    provisioner.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}, claim)
+    make_claim("theirs")
     assert deploy(CLAIM) > 0
     write("on a claim")
     assert json.loads(ask("/api/status")[1])["database"]["tls"] is None
     assert deploy(CLAIM) == 0
     reset_and_deploy(CLAIM, "on a claim")
+    stop_and_start("on a claim")
     said = delete_data(CLAIM)
     assert "no data deleted: the claim theirs was not made here, so it and its volume are kept." in said
     assert "Kept, and so the namespace: theirs" in said
     assert [each["metadata"]["name"] for each in items("pvc")] == ["theirs"]
     assert items("pods,statefulsets,deployments,services,secrets") == []
+    kubectl("delete", "namespace", NAMESPACE)
+
+
+FIFTEEN = ("-e", "image_postgres_major=15")
+
+
+def test_upgrade_takes_a_new_volume_of_the_class() -> None:
+    """The old one stays until told otherwise; upgrades of a directory are in scenario upgrade."""
+    assert deploy(CLASS, *FIFTEEN) > 0
+    write("on a class, by 15")
+    old = items("pvc")[0]["spec"]["volumeName"]
+    assert "PostgreSQL is 17 now, on claim postgres-pvc-17." in upgrade(CLASS)
+    claims = {claim["metadata"]["name"]: claim for claim in items("pvc")}
+    assert {"postgres-pvc", "postgres-pvc-17"} <= set(claims)
+    new = claims["postgres-pvc-17"]
+    assert (new["spec"]["storageClassName"], new["status"]["capacity"]["storage"]) == (provisioner.CLASS, "2Gi")
+    # The backup that was made first is on a volume of its own kind, whatever the command line says of the data's.
+    backups = claims["postgres-backups"]["spec"]
+    assert (backups["storageClassName"], backups["volumeName"]) == ("manual", f"{NAMESPACE}-backups")
+    assert "on a class, by 15" in ask("/api/notes")[1]
+    assert deploy(CLASS) == 0
+    reset_and_deploy(CLASS, "on a class, by 15")
+    said = upgrade(CLASS, "-e", "upgrade_delete_old=true")
+    assert f"deleted the claim postgres-pvc, 2Gi, and with it its volume {old} and the data" in said
+    wait_until_gone("pv", old)
+    assert "on a class, by 15" in ask("/api/notes")[1]
+    assert "deleted the claim postgres-pvc-17, 2Gi" in delete_data(CLASS)
+    assert not there("namespace", NAMESPACE)
+
+
+def test_upgrade_asks_for_a_claim_of_somebody_else() -> None:
+    make_claim("theirs")
+    assert deploy(CLAIM, *FIFTEEN) > 0
+    write("on a claim, by 15")
+    run = playbook("playbooks/upgrade_postgres.yml", *CLAIM)
+    assert run.returncode != 0
+    said = "the data of PostgreSQL 17 needs a claim of its own, theirs-17, beside theirs, which stays as it is. Make it"
+    assert said in " ".join(run.stdout.split()), run.stdout
+    assert "on a claim, by 15" in ask("/api/notes")[1]
+    make_claim("theirs-17")
+    assert "PostgreSQL is 17 now, on claim theirs-17." in upgrade(CLAIM)
+    assert "on a claim, by 15" in ask("/api/notes")[1]
+    assert deploy(CLAIM) == 0
+    said = upgrade(CLAIM, "-e", "upgrade_delete_old=true")
+    assert "no data deleted: the claim theirs was not made here, so it and its volume are kept." in said
+    delete_data(CLAIM)
+    assert {each["metadata"]["name"] for each in items("pvc")} == {"theirs", "theirs-17", "postgres-backups"}
     kubectl("delete", "namespace", NAMESPACE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from disturbance import (
     wait_for,
     web_pods,
 )
-from scenario import NAME, kubectl, playbook, sql
+from scenario import NAME, kubectl, sql, start_minikube, stop_minikube
 
 pytestmark = pytest.mark.long
 
@@ -115,13 +114,7 @@ def test_12_coredns_gone_for_a_minute() -> None:
 def test_13_minikube_stopped_and_started() -> None:
     with disturbed("13 minikube stopped and started", patience=180) as cost:
         with started_again():
-            subprocess.run(
-                ["minikube", "stop", "--profile", os.environ["SITE_CONTEXT"]],
-                check=True,
-                capture_output=True,
-                timeout=180,
-                stdin=subprocess.DEVNULL,
-            )
+            stop_minikube()
             assert not api_server_answers()
         cost.ended = time.monotonic()
     assert cost.replaced == 0
@@ -169,5 +162,4 @@ def started_again() -> Iterator[None]:
     try:
         yield
     finally:
-        run = playbook("playbooks/cluster.yml")
-        assert run.returncode == 0, run.stdout
+        start_minikube()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -101,18 +103,25 @@ class Site:
         """Of the server's data, and of its archive."""
         return self.sql("select system_identifier from pg_control_system()")
 
+    @contextlib.contextmanager
+    def keeper(self) -> Iterator[Iterator[str]]:
+        """The script that makes the base backups, as it runs beside the server; gives the lines that it prints."""
+        script = ["bash", str(self.folder / "scripts" / "pgbackrest.sh"), "keep"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        process = subprocess.Popen(script, env=self.variables, user="postgres", cwd=self.folder, **pipes)
+        try:
+            yield iter(process.stdout.readline, "")
+        finally:
+            process.terminate()
+            process.wait()
+
     def keep(self) -> str:
         """Let the script make its base backup; return what it said."""
         said = ""
-        script = ["bash", str(self.folder / "scripts" / "pgbackrest.sh"), "keep"]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        with subprocess.Popen(script, env=self.variables, user="postgres", cwd=self.folder, **pipes) as process:
-            for line in process.stdout:
+        with self.keeper() as lines:
+            for line in lines:
                 said += line
-                # It looks for the next one after some seconds, and says nothing then.
                 if "made a base backup" in line:
-                    time.sleep(1)
-                    process.terminate()
                     break
         return said
 
@@ -196,6 +205,19 @@ def test_hole_in_the_archive_is_no_end(site: Site) -> None:
     site.start()
     assert site.rows() == ["first", "second", "third"]
     assert site.identifier() == before
+
+
+def test_keeper_goes_on_with_a_server_that_began_anew(site: Site) -> None:
+    """On the same volume, with the same pod: only its container was started again."""
+    old = site.identifier()
+    with site.keeper() as lines:
+        assert next(lines) == f"archiving to {site.archives / old}\n"
+        site.lose()
+        new = site.identifier()
+        # It may say in between that the server is not there yet.
+        said = "".join(itertools.takewhile(lambda line: "made a base backup" not in line, lines))
+    assert f"archiving to {site.archives / new}\nmaking a base backup\n" in said
+    assert new != old
 
 
 @pytest.mark.long

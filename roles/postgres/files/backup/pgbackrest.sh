@@ -72,14 +72,24 @@ base_times() {
 sql() { psql --no-psqlrc --quiet --tuples-only --no-align --set ON_ERROR_STOP=1 --host "$SOCKETS" --username postgres "$@"; }
 moment() { date -u -d "@$1" '+%Y-%m-%d %H:%M:%S UTC'; }
 
+# A signal ends it at once: bash alone would wait for its end first.
+nap() {
+    sleep "$1" &
+    wait $!
+}
 keep() {
-    local last
-    until [[ -s $DATA/PG_VERSION ]] && sql --command 'select 1' > /dev/null 2>&1; do sleep 1; done
-    find_storage
-    use_archive "$(own_archive)"
-    until pgbackrest stanza-create; do sleep 10; done
-    say "archiving to $PGBACKREST_REPO1_PATH"
+    local own known= last
+    until [[ -s $DATA/PG_VERSION ]] && sql --command 'select 1' > /dev/null 2>&1; do nap 1; done
     while :; do
+        find_storage
+        own=$(own_archive)
+        # It is another one where the data was lost and the server began anew.
+        if [[ -n $own && $own != "$known" ]]; then
+            use_archive "$own"
+            until pgbackrest stanza-create; do nap 10; done
+            say "archiving to $PGBACKREST_REPO1_PATH"
+            known=$own
+        fi
         last=$(base_times | tail -n 1) || last=
         if ((${last:-0} < $(date +%s) - 86400)); then
             say "making a base backup"
@@ -88,11 +98,10 @@ keep() {
                 forget || true
                 say "made a base backup"
             else
-                sleep 60
+                nap 60
             fi
         fi
-        sleep 10 &
-        wait $!
+        nap 10
     done
 }
 

@@ -5,14 +5,27 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from scenario import NAMESPACE, URL, ask, begin, changed, items, kubectl, playbook, pods_as_they_are, sql
+from scenario import (
+    NAMESPACE,
+    URL,
+    ask,
+    begin,
+    changed,
+    items,
+    kill,
+    kubectl,
+    playbook,
+    pods_as_they_are,
+    sql,
+    wait_for,
+    wait_for_base_backup,
+)
 from traffic import Reader
 
 ROWS = 1_000_000
@@ -220,22 +233,9 @@ def now() -> str:
     return moment
 
 
-def wait_for_base_backup(archives: Path = Path(f"/data/{NAMESPACE}-backups/archive")) -> None:
-    """Wait until pgBackRest has noted a base backup of this server as complete."""
-    noted = archives / sql("select system_identifier from pg_control_system()") / "backup" / "main" / "backup.info"
-    deadline = time.monotonic() + 120
-    while not (noted.exists() and "backup-timestamp-stop" in noted.read_text()):
-        assert time.monotonic() < deadline, kubectl("logs", "postgres-0", "-c", "archive")
-        time.sleep(0.5)
-
-
 def wait_until(statement: str, wanted: str, seconds: float) -> float:
     """Ask until the answer is the wanted one; return the seconds it took."""
-    began = time.monotonic()
-    while sql(statement) != wanted:
-        assert time.monotonic() - began < seconds, statement
-        time.sleep(0.5)
-    return time.monotonic() - began
+    return wait_for(lambda: sql(statement) == wanted, seconds, lambda: statement)
 
 
 ARCHIVED = "select count(*) from pg_stat_archiver where last_archived_wal >= '{}'"
@@ -252,8 +252,16 @@ def to_time(moment: str) -> list[str]:
     return [*ARCHIVE, "-e", f"to_time='{moment}'"]
 
 
+def moment_of(name: str) -> str:
+    """Write a note before a moment and one after it, which tell its name; return the moment."""
+    note(f"written before the {name}")
+    moment = now()
+    note(f"written after the {name}")
+    return moment
+
+
 def restored(moment: str, name: str) -> float:
-    """Restore to a moment, between two notes that tell its name; return how many seconds that took."""
+    """Restore to a moment of `moment_of`; return how many seconds that took."""
     began = time.monotonic()
     run = playbook("playbooks/restore.yml", *to_time(moment))
     assert run.returncode == 0, run.stdout + run.stderr
@@ -274,9 +282,7 @@ def test_point_in_time() -> None:
     seconds = wait_until(ARCHIVED.format(file), "1", 300)
     print(f"\nRPO: a row was in the archive {seconds:.0f} s after it was written")
 
-    note("written before the moment")
-    moment = now()
-    note("written after the moment")
+    moment = moment_of("moment")
     before = sql("select pg_postmaster_start_time()")
     for time_, message in {
         "2020-01-01 00:00:00": "is before the archive begins, which is at",
@@ -297,9 +303,7 @@ def test_point_in_time() -> None:
 
 def test_restore_to_a_moment_that_was_killed_converges() -> None:
     """The playbook and its pod killed while the server is down; the next run ends what they began."""
-    note("written before the second moment")
-    moment = now()
-    note("written after the second moment")
+    moment = moment_of("second moment")
     killed = begin("playbooks/restore.yml", *to_time(moment), output=subprocess.DEVNULL)
     names: list[str] = []
     while not any("restoring the data" in kubectl("logs", name) for name in names):
@@ -308,40 +312,37 @@ def test_restore_to_a_moment_that_was_killed_converges() -> None:
         pods = items("pods", "-l", "app.kubernetes.io/component=backup")
         running = [pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Running"]
         names = [name for name in running if name.startswith("postgres-restore-time")]
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
+    kill(killed)
     kubectl("delete", "pod", *names, "--grace-period=0", "--force")
     assert items("statefulsets")[0]["spec"]["replicas"] == 0
 
     print(f"\nrestore to a moment, killed, and run again: {restored(moment, 'second moment'):.1f} s")
     note("written after the second restore")
-    assert not [job for job in items("jobs") if job["metadata"]["name"].startswith("postgres-restore-time")]
+    assert not restore_jobs()
 
 
 def test_restore_to_a_moment_that_was_killed_after_it_begins_anew() -> None:
     """The server has the restored data, and its rows since; run again, the same command restores that moment again."""
-    note("written before the third moment")
-    moment = now()
-    note("written after the third moment")
+    moment = moment_of("third moment")
     killed = begin("playbooks/restore.yml", *to_time(moment), output=subprocess.DEVNULL)
     while not restored_and_started():
         assert killed.poll() is None, "it ended before it could be killed"
         time.sleep(0.1)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
+    kill(killed)
     kubectl("rollout", "status", "statefulset/postgres", "--timeout=60s")
     wait_until("select count(*) from notes_note where text like '%third moment'", "1", 60)
-    sql(
-        "set role kubernetes_django_owner; insert into notes_note (text, created_at) values "
-        "('written after the third moment', now())"
-    )
+    sql("set role kubernetes_django_owner; insert into notes_note (text) values ('written after the third moment')")
     restored(moment, "third moment")
+
+
+def restore_jobs() -> list[dict]:
+    """The Jobs of restores to a moment."""
+    return [job for job in items("jobs") if job["metadata"]["name"].startswith("postgres-restore-time")]
 
 
 def restored_and_started() -> bool:
     """Whether a restore to a moment has done its work, and the server was told to start."""
-    jobs = [job for job in items("jobs") if job["metadata"]["name"].startswith("postgres-restore-time")]
-    done = any(job.get("status", {}).get("succeeded") for job in jobs)
+    done = any(job.get("status", {}).get("succeeded") for job in restore_jobs())
     return done and items("statefulsets")[0]["spec"]["replicas"] == 1
 
 
@@ -356,10 +357,7 @@ def test_server_that_does_not_start_is_restored_from_its_archive() -> None:
     kubectl("wait", "--for=delete", "pod/postgres-0", "--timeout=60s")
     os.truncate(data / "global" / "pg_control", 0)
     kubectl("scale", "statefulset/postgres", "--replicas=1")
-    deadline = time.monotonic() + 60
-    while "CrashLoopBackOff" not in kubectl("get", "pod", "postgres-0", "--ignore-not-found"):
-        assert time.monotonic() < deadline
-        time.sleep(1)
+    wait_for(lambda: "CrashLoopBackOff" in kubectl("get", "pod", "postgres-0", "--ignore-not-found"), 60)
     began = time.monotonic()
     run = playbook("playbooks/restore.yml", *to_time(time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())))
     assert run.returncode == 0, run.stdout + run.stderr

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import programs
 import pytest
-from scenario import NAME, ask, changed, kubectl, playbook, sql
-from test_backup_restore import made, note, now, shell, wait_for_base_backup, wait_until_archived
+from scenario import NAME, ask, changed, kubectl, playbook, sql, wait_for_base_backup
+from test_backup_restore import made, note, now, shell, wait_until_archived
 
 
 @pytest.fixture(scope="module")

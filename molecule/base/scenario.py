@@ -9,10 +9,12 @@ import base64
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,6 +96,12 @@ def start_minikube() -> None:
     assert run.returncode == 0, run.stdout
 
 
+def kill(run: subprocess.Popen[str]) -> None:
+    """End a playbook that was begun, and all that it started, as a lost machine would."""
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+
+
 def ansible_playbook(name: str, *arguments: str) -> list[str | Path]:
     """The command that runs a playbook on the site of this test."""
     return [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], name, *arguments]
@@ -142,6 +150,34 @@ def sql(statement: str, database: str = "kubernetes_django") -> str:
     place = ("exec", "-i", "postgres-0", "-c", "postgres", "--")
     psql = ("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database)
     return kubectl(*place, *psql, stdin=statement).strip()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, told: Callable[[], str] = str) -> float:
+    """Wait until something is so; return how many seconds that took.
+
+    Args:
+        condition: what is waited for.
+        seconds: how long.
+        told: what to say beside, when it is not so in time.
+
+    Raises:
+        AssertionError: it is not so in time.
+    """
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() < began + seconds, f"not within {seconds} s {told()}"
+        time.sleep(0.2)
+    return time.monotonic() - began
+
+
+def wait_for_base_backup(archives: Path = Path(f"/data/{NAMESPACE}-backups/archive")) -> None:
+    """Wait until pgBackRest has noted a base backup of this server as complete."""
+    noted = archives / sql("select system_identifier from pg_control_system()") / "backup" / "main" / "backup.info"
+    wait_for(
+        lambda: noted.exists() and "backup-timestamp-stop" in noted.read_text(),
+        120,
+        lambda: kubectl("logs", "postgres-0", "-c", "archive"),
+    )
 
 
 def metrics() -> str:

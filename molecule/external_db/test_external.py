@@ -35,21 +35,24 @@ def playbook(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return run_playbook(name, "-e", f"@{ROOT / VARIABLES}", *arguments)
 
 
+def as_postgres(name: str, *arguments: str | Path, **streams: int) -> subprocess.CompletedProcess[str]:
+    """Run one of PostgreSQL's programs, of the newest version there is, as its user."""
+    program = max(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[4]))
+    command = ["runuser", "-u", "postgres", "--", program, *arguments]
+    return subprocess.run(command, cwd="/", check=True, text=True, **streams)
+
+
 def sql(statement: str) -> str:
     """Ask the database as its administrator, on the machine it runs on."""
-    program = max(Path("/usr/lib/postgresql").glob("*/bin/psql"), key=lambda path: int(path.parts[4]))
-    command = [program, "-h", FOLDER, "-p", "30825", "-U", "postgres", "-d", "kubernetes_django", "-Atc", statement]
-    return subprocess.run(
-        ["runuser", "-u", "postgres", "--", *command], cwd="/", check=True, capture_output=True, text=True
-    ).stdout
+    place = ("-h", FOLDER, "-p", "30825", "-U", "postgres", "-d", "kubernetes_django")
+    return as_postgres("psql", *place, "-Atc", statement, stdout=subprocess.PIPE).stdout
 
 
 def server(verb: str) -> None:
     """Stop or start the server."""
-    program = max(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda path: int(path.parts[4]))
-    command = [program, "-D", FOLDER / "data", "-l", FOLDER / "log", "-m", "fast", "-w", verb]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run(["runuser", "-u", "postgres", "--", *map(str, command)], cwd="/", check=True, **quiet)
+    # The server would hold a pipe open.
+    place = ("-D", FOLDER / "data", "-l", FOLDER / "log")
+    as_postgres("pg_ctl", *place, "-m", "fast", "-w", verb, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def refused(*arguments: str) -> str:

@@ -7,7 +7,7 @@ import shlex
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -197,16 +197,3 @@ def first_process(pod: str) -> int:
 def outcomes(cost: Cost, first: float, last: float) -> set[int | str]:
     """What became of the requests that began between two moments of time.monotonic()."""
     return {r.outcome for r in cost.reader.requests + cost.writer.requests if first < r.began < last}
-
-
-def wait_for(condition: Callable[[], bool], seconds: float) -> float:
-    """Wait until something is so; return how many seconds that took.
-
-    Raises:
-        AssertionError: it is not so in time.
-    """
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() < began + seconds, f"not within {seconds} s"
-        time.sleep(0.2)
-    return time.monotonic() - began

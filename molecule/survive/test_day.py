@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
 from disturbance import disturbed
-from scenario import begin, changed, items, kubectl, playbook
+from scenario import begin, changed, items, kill, kubectl, playbook
 
 pytestmark = pytest.mark.long
 
@@ -143,4 +141,4 @@ def kill_after(seconds: float, *arguments: str) -> None:
         try:
             run.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(run.pid, signal.SIGKILL)
+            kill(run)

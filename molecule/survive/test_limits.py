@@ -19,11 +19,10 @@ from disturbance import (
     on_node,
     outcomes,
     undone_by,
-    wait_for,
     wait_until_well,
     web_pods,
 )
-from scenario import NAMESPACE, URL, changed, items, kubectl, playbook, sql
+from scenario import NAMESPACE, URL, changed, items, kubectl, playbook, sql, wait_for
 from traffic import Reader, Writer
 
 pytestmark = pytest.mark.long

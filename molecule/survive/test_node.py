@@ -17,10 +17,9 @@ from disturbance import (
     on_node,
     outcomes,
     undone_by,
-    wait_for,
     web_pods,
 )
-from scenario import NAME, kubectl, sql, start_minikube, stop_minikube
+from scenario import NAME, kubectl, sql, start_minikube, stop_minikube, wait_for
 
 pytestmark = pytest.mark.long
 

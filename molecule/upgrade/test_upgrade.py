@@ -5,14 +5,25 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from scenario import URL, ask, begin, changed, items, kubectl, playbook, pods_as_they_are, sql
+from scenario import (
+    URL,
+    ask,
+    begin,
+    changed,
+    items,
+    kill,
+    kubectl,
+    playbook,
+    pods_as_they_are,
+    sql,
+    wait_for_base_backup,
+)
 from traffic import Reader, Writer
 
 ROWS, MORE_ROWS = 50_000, 400_000
@@ -287,8 +298,7 @@ def test_killed_and_run_again() -> None:
             break
         assert run.poll() is None
         time.sleep(0.1)
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
+    kill(run)
     kubectl("delete", "pod", name, "--grace-period=0", "--force")
 
     deploy = playbook(DEPLOY, *OLD, *ARCHIVE)
@@ -303,14 +313,7 @@ def test_killed_and_run_again() -> None:
     serves()
     assert changed(playbook(DEPLOY, *NEW, *ARCHIVE)) == 0
     # The new server has an archive of its own, whose first base backup needs that its log arrives there.
-    server = sql("select system_identifier from pg_control_system()")
-    look = f"[ ! -e /backups/archive/{server}/backup/main/latest ] || echo there"
-    for _ in range(240):
-        if kubectl("exec", "postgres-0", "-c", "archive", "--", "sh", "-c", look):
-            break
-        time.sleep(0.5)
-    else:
-        pytest.fail(kubectl("logs", "postgres-0", "-c", "archive"))
+    wait_for_base_backup()
 
 
 @pytest.mark.usefixtures("fifteen")

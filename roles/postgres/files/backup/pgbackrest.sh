@@ -65,9 +65,24 @@ own_archive() { LC_ALL=C pg_controldata "$DATA" 2> /dev/null | sed -n 's/^Databa
 use_archive() { export PGBACKREST_REPO1_PATH=$archives/$1; }
 # The archives of all servers that there were.
 all_archives() { PGBACKREST_REPO1_PATH=$archives pgbackrest repo-ls | grep -xE '[0-9]+' || true; }
-# When the base backups ended, in seconds since 1970, oldest first.
+# When the base backups of the archive in use ended, in seconds since 1970, oldest first.
 base_times() {
     pgbackrest info --output=json 2> /dev/null | grep -oE '"timestamp":\{"start":[0-9]+,"stop":[0-9]+' | sed 's/.*://' | sort -n
+}
+# When the last file of the archive $1 came.
+last_file() {
+    PGBACKREST_REPO1_PATH=$archives/$1 pgbackrest repo-ls --recurse --output=json | grep -oE '"time":[0-9]+' | cut -d : -f 2 | sort -n |
+        tail -n 1
+}
+# A line for each archive: its name, and from when to when it reaches; from `-` where it has no base backup.
+reaches() {
+    local archive first last
+    for archive in $(all_archives); do
+        use_archive "$archive"
+        first=$(base_times | head -n 1) || first=
+        last=$(last_file "$archive") || return
+        printf '%s %s %s\n' "$archive" "${first:--}" "$last"
+    done
 }
 sql() { psql --no-psqlrc --quiet --tuples-only --no-align --set ON_ERROR_STOP=1 --host "$SOCKETS" --username postgres "$@"; }
 moment() { date -u -d "@$1" '+%Y-%m-%d %H:%M:%S UTC'; }
@@ -78,7 +93,7 @@ nap() {
     wait $!
 }
 keep() {
-    local own known= last
+    local own known= last=0
     until [[ -s $DATA/PG_VERSION ]] && sql --command 'select 1' > /dev/null 2>&1; do nap 1; done
     while :; do
         find_storage
@@ -88,10 +103,11 @@ keep() {
             use_archive "$own"
             until pgbackrest stanza-create; do nap 10; done
             say "archiving to $PGBACKREST_REPO1_PATH"
-            known=$own
+            known=$own last=0
         fi
-        last=$(base_times | tail -n 1) || last=
-        if ((${last:-0} < $(date +%s) - 86400)); then
+        # Asked again only when one is due: a bucket counts what it is asked.
+        ((last >= $(date +%s) - 86400)) || last=$(base_times | tail -n 1) || last=0
+        if ((last < $(date +%s) - 86400)); then
             say "making a base backup"
             if pgbackrest backup --type=full; then
                 # What fails there is done with the next base backup.
@@ -127,44 +143,40 @@ forget() {
 }
 
 # Finds the archive that has the moment $1 (seconds since 1970): this server's, or one of those before it. Of these, the
-# newest that was kept then; where none was, the one that was kept until last.
+# newest that was kept then; where none was, the one that was kept until last. It is in use then, and its name in
+# $chosen; this server's is in $own, and from when to when the chosen one reaches in $begins and $ends.
 choose_archive() {
-    local own archive first last earliest= best=-1 rank chosen=
+    local archive first last earliest= best=-1 rank all
+    all=$(reaches)
     own=$(own_archive)
-    [[ -n $own ]] || own=$(youngest_archive)
-    for archive in $(all_archives); do
-        use_archive "$archive"
-        first=$(base_times | head -n 1) || first=
-        [[ -n $first ]] || continue
+    # Data that cannot say any more whose it is: its server kept the archive with the newest file.
+    [[ -n $own ]] || own=$(sort -n -k 3 <<< "$all" | tail -n 1 | cut -d ' ' -f 1)
+    chosen=
+    while read -r archive first last; do
+        [[ ${first:--} != - ]] || continue
         ((${earliest:-$first} < first)) || earliest=$first
         ((first <= $1)) || continue
-        last=$(last_file "$archive")
         rank=$((last < $1 ? last : first + 10 ** 12))
         [[ $archive != "$own" ]] || rank=$((10 ** 15))
         if ((rank > best)); then
-            chosen=$archive best=$rank
+            chosen=$archive best=$rank begins=$first ends=$last
         fi
-    done
+    done <<< "$all"
     [[ -n $earliest ]] || fail "to_time: there is no base backup yet. It is made soon after postgres_archive became true."
     [[ -n $chosen ]] || fail "to_time: $(moment "$1") is before the archive begins, which is at $(moment "$earliest")."
     use_archive "$chosen"
-    check_major "$chosen"
-}
-# The one with the newest file: that of a server whose data cannot say any more which one it is.
-youngest_archive() {
-    local archive
-    for archive in $(all_archives); do printf '%s %s\n' "$(last_file "$archive")" "$archive"; done | sort -n | tail -n 1 | cut -d ' ' -f 2
+    check_major
 }
 check_major() {
     local major ours
     major=$(pgbackrest info --output=json | grep -oE '"system-id":[0-9]+,"version":"[0-9]+' | tail -n 1 | grep -oE '[0-9]+$')
     ours=$(postgres --version | grep -oE '[0-9]+' | head -n 1)
-    ((major == ours)) || fail "to_time: the archive of that moment, of the server $1, is PostgreSQL $major's, and this one is" \
+    ((major == ours)) || fail "to_time: the archive of that moment, of the server $chosen, is PostgreSQL $major's, and this one is" \
         "PostgreSQL $ours. Restore a backup of that time."
 }
 
 check() {
-    local wanted own pushed free size
+    local wanted pushed free size
     wanted=$(date -u -d "$1" +%s 2> /dev/null) || fail "to_time: '$1' is no time. Write it as 2026-01-31 14:05:00, in UTC."
     ((wanted <= $(date +%s))) || fail "to_time: $(moment "$wanted") has not come yet; it is $(moment "$(date +%s)")."
     reach_storage
@@ -173,9 +185,8 @@ check() {
     free=$(df -Pm "$DATA" | awk 'NR == 2 {print $4}')
     ((free > size)) || fail "storage_size: the data is kept aside until the restored data is there, which takes $size MB;" \
         "the volume has $free MB free."
-    own=$(own_archive)
-    if [[ ${PGBACKREST_REPO1_PATH##*/} != "${own:-$(youngest_archive)}" ]]; then
-        say "This moment is in the archive of a server before this one, $(reach "${PGBACKREST_REPO1_PATH##*/}")."
+    if [[ $chosen != "$own" ]]; then
+        say "This moment is in the archive of a server before this one, from $(moment "$begins") to $(moment "$ends")."
         return 0
     fi
     # Whoever restores because the server is broken cannot ask it for anything.
@@ -254,24 +265,15 @@ ended_with_the_archive() {
         [[ $last = $(pgbackrest info --output=json | grep -oE '"max":"[0-9A-F]{24}' | tail -n 1 | grep -oE '[0-9A-F]{24}') ]]
 }
 
-# When the last file of the archive $1 came, in seconds since 1970.
-last_file() {
-    PGBACKREST_REPO1_PATH=$archives/$1 pgbackrest repo-ls --recurse --output=json | grep -oE '"time":[0-9]+' | cut -d : -f 2 | sort -n |
-        tail -n 1
-}
-reach() {
-    use_archive "$1"
-    printf 'from %s to %s' "$(moment "$(base_times | head -n 1)")" "$(moment "$(last_file "$1")")"
-}
 list() {
-    local archive first
+    local archive first last all
     reach_storage
-    for archive in $(all_archives); do
-        use_archive "$archive"
-        first=$(base_times | head -n 1) || continue
+    all=$(reaches)
+    while read -r archive first last; do
+        [[ ${first:--} != - ]] || continue
         printf '{"archive": {"server": "%s", "from": "%s", "to": "%s"}}\n' "$archive" "$(date -u -d "@$first" +%FT%TZ)" \
-            "$(date -u -d "@$(last_file "$archive")" +%FT%TZ)"
-    done
+            "$(date -u -d "@$last" +%FT%TZ)"
+    done <<< "$all"
 }
 
 case $1 in

@@ -22,6 +22,9 @@ class Project:
         (self.inventory / "hosts.yml").symlink_to(ROOT / "inventory" / "hosts.yml")
         (self.vault.parent / "main.yml").symlink_to(ROOT / "group_vars" / "all" / "main.yml")
         self.password.write_text("a password for tests\n")
+        # The cluster and the data of whoever uses this machine are not looked at.
+        self.kubeconfig = folder / "kubeconfig"
+        (self.vault.parent / "place.yml").write_text(f"storage_path: {folder}/data/postgres-pv\n")
         made = self.run("playbooks/vault.yml")
         assert made.returncode == 0, made.stdout + made.stderr
 
@@ -33,7 +36,11 @@ class Project:
         self, program: str, *arguments: str, stdin: str | None = None, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run one of the tools of .venv in the project's root, with the tests' vault password."""
-        ours = {"ANSIBLE_VAULT_PASSWORD_FILE": str(self.password), "ANSIBLE_NOCOLOR": "1"}
+        ours = {
+            "ANSIBLE_VAULT_PASSWORD_FILE": str(self.password),
+            "ANSIBLE_NOCOLOR": "1",
+            "KUBECONFIG": str(self.kubeconfig),
+        }
         variables = os.environ | ours | environment
         return subprocess.run(
             [str(ROOT / ".venv" / "bin" / program), *arguments],

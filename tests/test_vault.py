@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from conftest import Project
@@ -49,3 +50,37 @@ def test_vault_in_the_clear_is_left_to_its_owner(project: Project) -> None:
     project.vault.write_text(VAULT)
     assert "is not encrypted as a whole. Change its values by hand" in renew(project, {"vault_a": 12})
     assert project.vault.read_text() == VAULT
+
+
+def refused(project: Project, *arguments: str) -> str:
+    """Run a playbook, which must fail before its first change; return what it says, without its line breaks."""
+    run = project.run(*arguments)
+    assert run.returncode != 0
+    said = " ".join(run.stdout.split())
+    assert "Nothing was touched" in said
+    return said
+
+
+def data_of(project: Project) -> Path:
+    """Data of a site on this machine, whose cluster is gone."""
+    data = project.vault.parents[3] / "data" / "postgres-pv"
+    (data / "pgdata").mkdir(parents=True)
+    (data / "pgdata" / "PG_VERSION").write_text("17\n")
+    return data
+
+
+def test_no_vault_is_made_beside_data(project: Project) -> None:
+    """A clone where an earlier one's data lies: PostgreSQL would not take the passwords of a new vault."""
+    data = data_of(project)
+    project.vault.unlink()
+    for arguments in ((), ("--check",), ("-e", "recover=true")):
+        said = refused(project, "playbooks/vault.yml", *arguments)
+        assert "ansible-playbook playbooks/deploy.yml -e recover=reset" in said
+        assert not project.vault.exists()
+    assert f"The data of the site kubernetes-django is there, the directory {data}" in refused(project, "site.yml")
+    assert project.run("playbooks/vault.yml", "-e", "recover=reset").returncode == 0
+    assert "vault_site_id:" in read(project)
+
+
+def test_unknown_way_to_recover(project: Project) -> None:
+    assert "recover: is true or reset, not maybe." in refused(project, "playbooks/vault.yml", "-e", "recover=maybe")

@@ -135,7 +135,7 @@ def secret_values() -> dict[str, str]:
         f"{secret['metadata']['name']}/{key}": base64.b64decode(value).decode()
         for secret in items("secrets")
         for key, value in secret.get("data", {}).items()
-        if key != "user"
+        if key not in ("user", "id")
     }
 
 

@@ -30,6 +30,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils import (
     checks_upgrade,
     lease,
     releases,
+    site_id,
     variables,
 )
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_backups import check_backups
@@ -64,6 +65,7 @@ FACTS = {
     "site_ingress_needs_certificate",
     "site_django_replicas",
     "site_secrets",
+    "site_identity",
     "site_labels",
     "site_pod_security_context",
     "site_container_resources",
@@ -279,6 +281,12 @@ def check_cluster(
             return facts, findings + missing
         findings += checks_django.check_secret_key(values)
         secrets |= existing
+    # A site can be taken away whosever vault is here.
+    if "namespace_quota" in values:
+        facts["site_identity"], id_findings = site_id.check_site_id(values, secrets)
+        if id_findings:
+            # With another site's vault, what follows would say of each password that it is wrong.
+            return facts, findings + id_findings
     facts["site_secrets"] = {secret: checksum(data) for secret, data in secrets.items()}
     ingress_facts, ingress_findings = checks_ingress.check_ingress(kube, values, secrets, namespace is not None)
     facts |= ingress_facts

@@ -130,7 +130,7 @@ class ActionModule(KubeAction):
                     "it was made by another vault, or its password was changed with ALTER "
                     "ROLE. Nothing in it was changed. Put the old value into the vault (ansible-vault edit "
                     "group_vars/all/vault.yml), or, if the data is this site's, give it the vault's passwords: deploy "
-                    "once with -e postgres_adopt_passwords=true."
+                    "once with -e recover=reset."
                 )
 
 

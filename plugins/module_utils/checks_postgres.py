@@ -95,7 +95,7 @@ def check_passwords(
                 f"{variable}: the database accepts neither this one for {user} nor that of the Secret {secret}"
                 f"{' (which is not there)' if live is None else ''}. Put the one it has into the vault (ansible-vault "
                 "edit group_vars/all/vault.yml), or, if the data is this site's, give it the vault's passwords: deploy "
-                "once with -e postgres_adopt_passwords=true."
+                "once with -e recover=reset."
             )
     key = secrets.get(values["secrets_django"], {}).get("secret-key")
     rotation["secret_key"] = key not in (None, values["secrets_django_secret_key"])

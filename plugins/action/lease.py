@@ -1,8 +1,12 @@
-"""Takes the lease of a site (see module_utils/lease.py); the callback plugin of the same name gives it back.
+"""Takes the lease of a site, see module_utils/lease.py.
 
 Arguments:
     kubeconfig, context, namespace: where.
+    seconds: duration of the lease.
     definition: the Namespace, to be made first; without it, it is there.
+
+Returns:
+    ansible_facts: `site_lease`, namespace and holder of the lease.
 """
 
 from __future__ import annotations
@@ -19,21 +23,22 @@ class ActionModule(ActionBase):
     """Ansible's side of it: see the module's docstring."""
 
     _requires_connection = False
-    _VALID_ARGS = frozenset(("kubeconfig", "context", "namespace", "definition"))
+    _VALID_ARGS = frozenset(("kubeconfig", "context", "namespace", "seconds", "definition"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         args = self._task.args
         if self._task.check_mode:
             return result | {"skipped": True}
+        place = {key: args[key] for key in ("kubeconfig", "context", "namespace")}
         try:
             kube = Kube(args["kubeconfig"], args["context"])
             if args.get("definition"):
                 kube.apply(args["definition"])
-            taken = acquire(kube, args["namespace"])
+            who, refused = acquire(kube, place, "", int(args["seconds"]))
         except KubeError as error:
-            taken = str(error)
-        if taken:
-            return result | {"failed": True, "msg": taken}
-        where = {key: args[key] for key in ("kubeconfig", "context", "namespace")}
-        return result | {"changed": bool(args.get("definition")), "lease": where}
+            refused = str(error)
+        if refused:
+            return result | {"failed": True, "msg": refused}
+        taken = {"namespace": args["namespace"], "holder": who}
+        return result | {"changed": bool(args.get("definition")), "ansible_facts": {"site_lease": taken}}

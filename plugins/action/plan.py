@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible_collections.kubernetes_django.site.plugins.module_utils import lease
 from ansible_collections.kubernetes_django.site.plugins.module_utils.by_hand import take_over
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PATHS, Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import is_ready
@@ -47,6 +48,7 @@ class ActionModule(ActionBase):
         try:
             definitions = [each for template in args["templates"] for each in self._render(template)]
             kube = Kube(args["kubeconfig"], args["context"])
+            lease.require(kube, (task_vars or {}).get("site_lease"))
             live = {name_of(each): look_up(kube, each) for each in definitions}
             if not self._task.check_mode:
                 live = {name: item and take_over(kube, item) for name, item in live.items()}

@@ -11,7 +11,6 @@ Arguments:
 
 Returns:
     ansible_facts: what the roles need to know of the cluster, see FACTS.
-    lease: the lease that was taken, for the callback that gives it back.
 """
 
 from __future__ import annotations
@@ -66,6 +65,7 @@ FACTS = {
     "site_django_replicas",
     "site_secrets",
     "site_identity",
+    "site_lease",
     "site_labels",
     "site_pod_security_context",
     "site_container_resources",
@@ -92,6 +92,7 @@ OLDEST_KUBERNETES = (1, 30)
 RANGES = {
     "site_wait_timeout": (1, 86400),
     "site_log_lines": (1, 10000),
+    "site_lease_seconds": (5, lease.LONGEST_SECONDS),
     "storage_uid": (1, 2**31),
     "postgres_port": (1, 65535),
     "postgres_uid": (1, 2**31),
@@ -141,6 +142,8 @@ RIGHTS = [
     ("get", "", "pods/log"),
     ("list", "", "events"),
     ("create", "coordination.k8s.io", "leases"),
+    ("update", "coordination.k8s.io", "leases"),
+    ("delete", "coordination.k8s.io", "leases"),
 ]
 
 
@@ -165,7 +168,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         args = self._task.args
         values, findings = self._check_variables(Path(args["roles_path"]), args["roles"], task_vars or {})
-        facts, taken = {}, None
+        facts = {}
         # What the cluster is asked depends on the variables: with wrong ones the answers would mislead.
         if not findings and not args.get("only_variables"):
             try:
@@ -173,19 +176,18 @@ class ActionModule(ActionBase):
                 values["site_prepared_annotation"] = args["prepared_annotation"]
                 facts, findings = check_cluster(kube, values, args["namespace_labels"], bool(args.get("backups")))
                 if not findings and facts["site_exists"] and not self._task.check_mode:
-                    refused = lease.acquire(kube, values["site_namespace"])
+                    place = {key: args[key] for key in ("kubeconfig", "context")}
+                    place["namespace"] = values["site_namespace"]
+                    mine = ((task_vars or {}).get("site_lease") or {}).get("holder", "")
+                    who, refused = lease.acquire(kube, place, mine, values["site_lease_seconds"])
+                    facts["site_lease"] = {"namespace": place["namespace"], "holder": who}
                     findings = [refused] if refused else []
-                    taken = {
-                        "kubeconfig": args["kubeconfig"],
-                        "context": args["context"],
-                        "namespace": values["site_namespace"],
-                    }
             except KubeError as error:
                 findings = [str(error)]
         if findings:
             listed = "\n".join(f"  - {finding}" for finding in findings)
             return result | {"failed": True, "msg": f"Nothing was touched. Mend this first:\n{listed}"}
-        return result | {"changed": False, "ansible_facts": facts, "lease": taken}
+        return result | {"changed": False, "ansible_facts": facts}
 
     def _check_variables(
         self, roles_path: Path, roles: list[str], task_vars: dict[str, Any]

@@ -1,97 +1,234 @@
-"""One run at a time for a site: a Lease in its namespace names the run that has it."""
+"""One run at a time for a site: a Lease in its namespace names the run that has it, and a process renews it.
+
+As Kubernetes' own leader election has it: a lease that is not renewed for its duration is dead. Who waits measures that
+by a clock of its own, so clocks that differ harm nobody. The renewing process ends with the run, however that ends, and
+gives the lease back; of a machine that is lost, the lease is free after its duration.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import getpass
+import json
 import os
+import secrets
+import select
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
 
 NAME = "deploy"
-# A run that died on another machine frees its lease after this time: longer than any deploy should take.
-SECONDS = 3600
-# By so much the clock may have been set meanwhile.
-CLOCK_SECONDS = 5
-# Process id of ansible-playbook, noted there by the callback. Its workers ask too late: one whose parent was killed has
-# another parent, which does not end.
-run_pid: int | None = None
+# The longest duration that is waited for; versions before took the lease for an hour, and never renewed it.
+LONGEST_SECONDS = 300
+# A lease is renewed this often within its duration.
+RENEWALS = 6
+LOOK_SECONDS = 0.3
 
 
-def acquire(kube: Kube, namespace: str) -> str | None:
-    """Take the lease for this run, or say who has it.
-
-    A lease of a run that is no more (its time is over, or it ran here and its process is gone) is taken over.
+def acquire(kube: Kube, place: dict[str, str], mine: str, seconds: int) -> tuple[str, str]:
+    """Take the lease for this run, and let a process renew it until the run ends.
 
     Args:
         kube: the connection.
-        namespace: the site's namespace, which must exist.
+        place: kubeconfig, context and namespace, which must exist.
+        mine: who this run is, where it has taken the lease before; else empty.
+        seconds: the lease's duration.
 
     Returns:
-        None where it was taken, else a sentence about the run that has it.
+        who this run is, empty where another one has the site; and then a sentence about that.
+
+    Raises:
+        KubeError: the API server refused, or gave no answer.
     """
-    holder = f"{getpass.getuser()}@{socket.gethostname()}/{run_pid or os.getppid()}"
-    old = kube.get("Lease", NAME, namespace)
-    if old is not None:
-        owner = old["spec"].get("holderIdentity") or ""
-        if owner and owner != holder and is_alive(owner, old["spec"]):
-            return (
-                f"Another run has this site: {owner}, since {old['spec']['acquireTime'][:19]}Z. Wait for its end; "
-                f"if it is no more: kubectl --context {kube.context} -n {namespace} delete lease {NAME}"
-            )
-    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    # With the version that was read: of two runs that take it in the same moment, one is refused.
+    seen, since = None, time.monotonic()
+    while True:
+        old = kube.get("Lease", NAME, place["namespace"])
+        owner = holder_of(old)
+        if mine and owner == mine:
+            return mine, ""
+        if owner:
+            version, lasts = old["metadata"]["resourceVersion"], old["spec"].get("leaseDurationSeconds") or seconds
+            seen = seen or version
+            if version != seen or lasts > LONGEST_SECONDS:
+                return "", explain(kube, place["namespace"], old)
+            if time.monotonic() - since < lasts:
+                time.sleep(LOOK_SECONDS)
+                continue
+        who = f"{getpass.getuser()}@{socket.gethostname()}/{os.getppid()}/{secrets.token_hex(4)}"
+        if take(kube, place["namespace"], old, who, seconds):
+            keep(place, who, seconds)
+            return who, ""
+        # Another run was faster: its lease is looked at from now on.
+        seen, since = None, time.monotonic()
+
+
+def holder_of(lease: dict | None) -> str:
+    """Who has a lease; empty for nobody."""
+    return (lease or {}).get("spec", {}).get("holderIdentity") or ""
+
+
+def explain(kube: Kube, namespace: str, lease: dict) -> str:
+    """What to say of another run that has the site."""
+    since = lease["spec"].get("acquireTime", "")[:19]
+    return (
+        f"Another run has this site: {holder_of(lease)}, since {since}Z. Wait for its end; if it is no more: "
+        f"kubectl --context {kube.context} -n {namespace} delete lease {NAME}"
+    )
+
+
+def now() -> str:
+    """The time, as Leases have it."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def take(kube: Kube, namespace: str, old: dict | None, who: str, seconds: int) -> bool:
+    """Write the lease; return whether it was this run's to write. Of two runs that do so at once, one is refused.
+
+    Args:
+        kube: the connection.
+        namespace: the site's.
+        old: the lease that was read, None where there was none.
+        who: the new holder.
+        seconds: the lease's duration.
+    """
     version = {"resourceVersion": old["metadata"]["resourceVersion"]} if old else {}
     body = {
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
         "metadata": {"name": NAME, "namespace": namespace} | version,
-        "spec": {"holderIdentity": holder, "leaseDurationSeconds": SECONDS, "acquireTime": now, "renewTime": now},
+        "spec": {"holderIdentity": who, "leaseDurationSeconds": seconds, "acquireTime": now(), "renewTime": now()},
     }
+    if old:
+        return accepted(kube, "PUT", kube.path("Lease", namespace, NAME), body)
+    return accepted(kube, "POST", kube.path("Lease", namespace), body)
+
+
+def accepted(kube: Kube, method: str, path: str, body: dict[str, Any]) -> bool:
+    """Send a request; return whether the object was still the one that was read.
+
+    Raises:
+        KubeError: another refusal, or no answer.
+    """
     try:
-        if old:
-            kube.request("PUT", kube.path("Lease", namespace, NAME), body=body)
-        else:
-            kube.request("POST", kube.path("Lease", namespace), body=body)
+        kube.request(method, path, body=body)
     except KubeError as error:
         if error.status == 409:
-            return "Another run took this site in this very moment. Wait for its end, then run again."
+            return False
         raise
-    return None
+    return True
 
 
-def is_alive(holder: str, spec: dict) -> bool:
-    """Whether the run that has the lease may still be going on."""
-    taken = datetime.datetime.fromisoformat(spec["acquireTime"].replace("Z", "+00:00"))
-    if (datetime.datetime.now(datetime.UTC) - taken).total_seconds() > spec["leaseDurationSeconds"]:
+def keep(place: dict[str, str], who: str, seconds: int) -> None:
+    """Start the process that renews the lease until this run ends: see `renew_until_end`."""
+    # A process, not a plugin: a callback would need a setting in ansible.cfg, which other folders and AWX do not have.
+    told = json.dumps({"place": place, "who": who, "seconds": seconds, "pid": os.getppid()})
+    process = subprocess.Popen(  # noqa: S603 (this file itself)
+        [sys.executable, __file__],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[5])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        text=True,
+    )
+    process.stdin.write(told)
+    process.stdin.close()
+
+
+def renew_until_end(place: dict[str, str], who: str, seconds: int, pid: int) -> None:
+    """Renew the lease while a process lives, then give it back. Ends early where the lease is somebody else's.
+
+    Args:
+        place: kubeconfig, context and namespace.
+        who: who has the lease.
+        seconds: its duration.
+        pid: of the run's ansible-playbook.
+    """
+    kube, run = Kube(place["kubeconfig"], place["context"]), Process(pid)
+    renewed = time.time()
+    while not run.ended(LOOK_SECONDS):
+        # By the wall clock, which goes on while a laptop sleeps: awake again, it looks at once.
+        if time.time() - renewed < seconds / RENEWALS:
+            continue
+        with contextlib.suppress(KubeError):  # an API server that restarts: the next look tries again
+            lease = kube.get("Lease", NAME, place["namespace"])
+            if holder_of(lease) != who:
+                return
+            lease["spec"]["renewTime"] = now()
+            if accepted(kube, "PUT", kube.path("Lease", place["namespace"], NAME), lease):
+                renewed = time.time()
+    release(kube, place["namespace"], who)
+
+
+def release(kube: Kube, namespace: str, who: str) -> None:
+    """Give the lease back, where it still is this run's.
+
+    Raises:
+        KubeError: no answer; the lease then ends by itself.
+    """
+    lease = kube.get("Lease", NAME, namespace)
+    if holder_of(lease) == who:
+        version = {"resourceVersion": lease["metadata"]["resourceVersion"]}
+        accepted(kube, "DELETE", kube.path("Lease", namespace, NAME), {"preconditions": version})
+
+
+def require(kube: Kube, taken: dict[str, str] | None) -> None:
+    """Stop a run that has lost its lease, before it writes.
+
+    Args:
+        kube: the connection.
+        taken: namespace and holder of the lease that this run took, None where it took none.
+
+    Raises:
+        KubeError: the lease is another run's, or gone.
+    """
+    if not taken:
+        return
+    lease = kube.get("Lease", NAME, taken["namespace"])
+    if holder_of(lease) != taken["holder"]:
+        whose = f"is {holder_of(lease)}'s now" if lease else "was deleted"
+        raise KubeError(
+            f"This run has lost its site: the lease {NAME} in namespace {taken['namespace']} {whose}. It stops before "
+            "its next change. Wait until nobody has the site, then run again."
+        )
+
+
+class Process:
+    """A process that is not a child of this one.
+
+    Args:
+        pid: its id.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid, self._poll = pid, None
+        if hasattr(os, "pidfd_open"):
+            self._poll = select.poll()
+            try:
+                self._poll.register(os.pidfd_open(pid), select.POLLIN)
+            except ProcessLookupError:
+                self._pid = 0
+
+    def ended(self, seconds: float) -> bool:
+        """Wait at most so many seconds for its end; return whether it has ended."""
+        if not self._pid:
+            return True
+        if self._poll:
+            return bool(self._poll.poll(seconds * 1000))
+        # macOS
+        time.sleep(seconds)
+        try:
+            os.kill(self._pid, 0)
+        except ProcessLookupError:
+            return True
         return False
-    where, _, pid = holder.rpartition("/")
-    if where.rpartition("@")[2] != socket.gethostname() or not pid.isdigit():
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    # A process id is given again, after a restart of the machine soon: who began after the lease is somebody else.
-    return began(int(pid)) <= taken.timestamp() + CLOCK_SECONDS
 
 
-def began(pid: int) -> float:
-    """When a process of this machine began, in seconds since the epoch; 0 where the system does not say."""
-    try:
-        # Behind the name, which may hold anything, in clock ticks since the machine started: proc(5).
-        ticks = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return 0.0
-    up = time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.time() - up + ticks / os.sysconf("SC_CLK_TCK")
-
-
-def release(kube: Kube, namespace: str) -> None:
-    """Give the lease back; a namespace or lease that is gone meanwhile is as good."""
-    kube.request("DELETE", kube.path("Lease", namespace, NAME))
+if __name__ == "__main__":
+    renew_until_end(**json.load(sys.stdin))

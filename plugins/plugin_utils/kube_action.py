@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.kubernetes_django.site.plugins.module_utils import lease
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
 
 from ansible.plugins.action import ActionBase
@@ -21,7 +22,9 @@ class KubeAction(ActionBase):
         if self._task.check_mode:
             return result | self._DRY_RUN
         try:
-            return result | self.act(Kube(self._task.args["kubeconfig"], self._task.args["context"]))
+            kube = Kube(self._task.args["kubeconfig"], self._task.args["context"])
+            lease.require(kube, (task_vars or {}).get("site_lease"))
+            return result | self.act(kube)
         except KubeError as error:
             return result | {"failed": True, "msg": str(error)}
 

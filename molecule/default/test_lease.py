@@ -1,0 +1,124 @@
+"""One run at a time for a site, whatever becomes of the run that has it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scenario import NAMESPACE, ROOT, TOOLS, begin, changed, items, kubectl, playbook, wait_for
+
+OTHER = "somebody@elsewhere/1/00000000"
+REFUSED = f"Another run has this site: {OTHER}"
+NEW = ["-e", json.dumps({"django_environment": {"DJANGO_NOTES_WRITABLE": "true", "ANYTHING": "lease"}})]
+NO_IMAGE = ["-e", "django_image=localhost/there-is-none:2"]
+
+
+def hold(seconds: int, holder: str = OTHER, when: str = "2026-01-01T00:00:00.000000Z") -> None:
+    """Give the lease to a run of somebody else, whose clock is far off."""
+    spec = {"holderIdentity": holder, "leaseDurationSeconds": seconds, "acquireTime": when, "renewTime": when}
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "deploy"}, "spec": spec}
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(lease))
+
+
+def holder() -> str:
+    """Who has the site; empty for nobody."""
+    return "".join(lease["spec"]["holderIdentity"] for lease in items("leases"))
+
+
+@contextmanager
+def renewed() -> Iterator[None]:
+    """Let the other run renew its lease, until the end of the block."""
+    ended = threading.Event()
+
+    def renew() -> None:
+        count = 0
+        while not ended.wait(1):
+            count += 1
+            hold(30, when=f"2026-01-01T00:{count // 60:02}:{count % 60:02}.000000Z")
+
+    hold(30)
+    thread = threading.Thread(target=renew)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        kubectl("delete", "lease", "deploy")
+
+
+def test_run_that_renews_is_respected() -> None:
+    with renewed():
+        run = playbook("playbooks/deploy.yml", *NEW)
+        assert run.returncode != 0
+        assert REFUSED in run.stdout
+        assert "delete lease deploy" in run.stdout
+        assert holder() == OTHER
+
+
+def test_lease_that_nobody_renews_is_dead() -> None:
+    """Whatever its times say: the other machine's clock may be an hour off."""
+    for when in ("2026-01-01T00:00:00.000000Z", "2126-01-01T00:00:00.000000Z"):
+        hold(5, when=when)
+        assert changed(playbook("playbooks/deploy.yml")) == 0
+        wait_for(lambda: holder() == "", 5)
+
+
+def test_lease_of_an_earlier_version_is_not_waited_for() -> None:
+    """It lasted an hour, and nobody renewed it."""
+    hold(3600)
+    run = playbook("playbooks/deploy.yml")
+    kubectl("delete", "lease", "deploy")
+    assert run.returncode != 0
+    assert REFUSED in run.stdout
+
+
+def test_long_run_keeps_its_lease() -> None:
+    """The first one waits for an image for longer than its lease lasts."""
+    first = begin("playbooks/deploy.yml", *NO_IMAGE, "-e", "site_lease_seconds=5")
+    wait_for(lambda: "ErrImagePull" in kubectl("get", "pods"), 60)
+    owner = holder()
+    run = playbook("playbooks/deploy.yml", "-e", "site_lease_seconds=5")
+    assert run.returncode != 0
+    assert f"Another run has this site: {owner}" in run.stdout
+    assert "ImagePullBackOff" in first.communicate()[0]
+    wait_for(lambda: holder() == "", 5)
+    assert changed(playbook("playbooks/deploy.yml")) == 0
+
+
+def test_run_that_lost_its_lease_stops_before_its_next_change() -> None:
+    """A laptop that slept, and wakes while another run has the site: that one's lease is left alone."""
+    with begin("playbooks/deploy.yml", *NEW) as run:
+        for line in run.stdout:
+            if "PLAY [Storage]" in line:
+                hold(3600)
+                break
+        said = " ".join(run.stdout.read().split())
+    assert run.returncode != 0
+    assert f"This run has lost its site: the lease deploy in namespace {NAMESPACE} is {OTHER}'s now." in said
+    assert "stops before its next change" in said
+    assert holder() == OTHER
+    kubectl("delete", "lease", "deploy")
+    assert changed(playbook("playbooks/deploy.yml")) == 0
+
+
+def test_no_setting_of_ansible_is_needed(tmp_path: Path) -> None:
+    """In another folder, with no ansible.cfg, a run takes the lease and gives it back."""
+    ours = {
+        "ANSIBLE_CONFIG": os.devnull,
+        "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
+    }
+    command = [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], ROOT / "playbooks" / "deploy.yml"]
+    settings = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    settings["ANSIBLE_VAULT_PASSWORD_FILE"] = os.environ["ANSIBLE_VAULT_PASSWORD_FILE"]
+    run = subprocess.run(
+        command, cwd=tmp_path, env=settings | ours, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert changed(run) == 0
+    wait_for(lambda: holder() == "", 5)

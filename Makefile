@@ -21,8 +21,8 @@ destroy: .venv/.installed ## Take minikube and all that was installed for it awa
 test: ## Run the tests, the short form of every promise
 	@scripts/test lint unit webapp molecule release survive
 
-test-all: ## Run the long tests as well
-	@scripts/test lint unit webapp webapp_long molecule release release_long survive survive_long storage \
+test-all: ## Run the long tests as well; goes on where it was stopped
+	@scripts/test --go-on lint unit webapp webapp_long molecule release release_long survive survive_long storage \
 		backup_restore backup_restore_long rotate upgrade external_db project hardening ingress judges
 
 survive: ## Break things on purpose, the cluster's own among them, and print what each cost

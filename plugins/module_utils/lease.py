@@ -192,7 +192,7 @@ def require(kube: Kube, taken: dict[str, str] | None) -> None:
         return
     lease = kube.get("Lease", NAME, taken["namespace"])
     if holder_of(lease) != taken["holder"]:
-        whose = f"is {holder_of(lease)}'s now" if lease else "was deleted"
+        whose = f"now belongs to {holder_of(lease)}" if lease else "was deleted"
         raise KubeError(
             f"This run has lost its site: the lease {NAME} in namespace {taken['namespace']} {whose}. It stops before "
             "its next change. Wait until nobody has the site, then run again."

@@ -10,6 +10,7 @@ Returns:
     definitions: the objects, to be given to kubernetes.core.k8s.
     differs: "Kind/name" of each that is missing or that a server-side apply would change.
     diff: how, for --diff.
+    stale: the Jobs among them, as {name, namespace}, whose earlier try failed or never ran: it has to go first.
     not_ready: those of the workloads that are not ready as they stand.
 
 A task of kubernetes.core.k8s costs about a second before it sends its first request; where nothing differs, which the
@@ -26,7 +27,7 @@ import yaml
 from ansible_collections.kubernetes_django.site.plugins.module_utils import lease
 from ansible_collections.kubernetes_django.site.plugins.module_utils.by_hand import take_over
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PATHS, Kube, KubeError
-from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import is_ready
+from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import is_ready, job_is_stale
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
@@ -50,16 +51,25 @@ class ActionModule(ActionBase):
             kube = Kube(args["kubeconfig"], args["context"])
             lease.require(kube, (task_vars or {}).get("site_lease"))
             live = {name_of(each): look_up(kube, each) for each in definitions}
+            stale = {name: item["metadata"] for name, item in live.items() if is_stale(item)}
+            live = {name: None if name in stale else item for name, item in live.items()}
             if not self._task.check_mode:
                 live = {name: item and take_over(kube, item) for name, item in live.items()}
-            after = {name_of(each): tried(kube, each, live[name_of(each)]) for each in definitions}
+            after = {
+                name_of(each): each if name_of(each) in stale else tried(kube, each, live[name_of(each)])
+                for each in definitions
+            }
             differs = [name for name in after if unmanaged(after[name]) != unmanaged(live[name])]
             not_ready = [
                 each for each in args["workloads"] if not known_ready(live.get(f"{each['kind']}/{each['name']}"), each)
             ]
         except (AnsibleError, KubeError, yaml.YAMLError) as error:
             return result | {"failed": True, "msg": str(error)}
+        if self._task.check_mode:
+            # A dry run would compare them with what is deleted by then.
+            definitions = [each for each in definitions if name_of(each) not in stale]
         result |= {"changed": False, "definitions": definitions, "differs": differs, "not_ready": not_ready}
+        result["stale"] = [{"name": item["name"], "namespace": item["namespace"]} for item in stale.values()]
         return result | {"diff": [difference(name, live[name], after[name]) for name in differs if self._task.diff]}
 
     def _render(self, template: str) -> list[dict[str, Any]]:
@@ -79,6 +89,11 @@ def look_up(kube: Kube, item: dict[str, Any]) -> dict[str, Any] | None:
     if item["kind"] not in PATHS:
         return None
     return kube.get(item["kind"], item["metadata"]["name"], item["metadata"].get("namespace"))
+
+
+def is_stale(item: dict[str, Any] | None) -> bool:
+    """Whether an object is a Job of an earlier try, which would be reported in place of this one."""
+    return item is not None and item["kind"] == "Job" and job_is_stale(item)
 
 
 def tried(kube: Kube, item: dict[str, Any], live: dict[str, Any] | None) -> dict[str, Any]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+# What the plugins share is imported by the name that Ansible gives it: ansible_collections.kubernetes_django.site...
+sys.path.insert(0, str(ROOT / "collections"))
 
 
 class Project:

@@ -91,6 +91,7 @@ OLDEST_KUBERNETES = (1, 30)
 # Smallest and largest values that make sense; argument specs know no ranges.
 RANGES = {
     "site_wait_timeout": (1, 86400),
+    "site_node_patience": (0, 86400),
     "site_log_lines": (1, 10000),
     "site_lease_seconds": (5, lease.LONGEST_SECONDS),
     "storage_uid": (1, 2**31),

@@ -28,6 +28,7 @@ from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.database import RECONCILED, Database
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.scheduling import Patience
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import look_at
 from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action import KubeAction
 
@@ -105,11 +106,11 @@ class ActionModule(KubeAction):
         kube, namespace = database.kube, database.namespace
         path = kube.path("Pod", namespace, database.pod)
         old = kube.request("DELETE", path)["metadata"]["uid"]
-        end = time.monotonic() + float(self._task.args["timeout"])
+        end, patience = time.monotonic() + float(self._task.args["timeout"]), Patience()
         while time.monotonic() < end:
             pod = kube.get("Pod", database.pod, namespace)
             if pod and pod["metadata"]["uid"] != old:
-                state = look_at(kube, "StatefulSet", database.pod.rpartition("-")[0], namespace)
+                state = look_at(kube, "StatefulSet", database.pod.rpartition("-")[0], namespace, patience)
                 if state.ready:
                     return
                 if state.failed:

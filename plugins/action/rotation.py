@@ -23,6 +23,7 @@ from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.database import Database
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.scheduling import Patience
 from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import read_secret, write_secret
 from ansible_collections.kubernetes_django.site.plugins.module_utils.vault_file import random_text
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import explain, look_at
@@ -135,9 +136,9 @@ class ActionModule(KubeAction):
         Raises:
             KubeError: they do not start, or time was up.
         """
-        namespace = self._task.args["namespace"]
+        namespace, patience = self._task.args["namespace"], Patience()
         while True:
-            state = look_at(self._kube, "Deployment", name, namespace)
+            state = look_at(self._kube, "Deployment", name, namespace, patience)
             if state.ready:
                 return
             if state.failed or time.monotonic() > self._end:

@@ -5,7 +5,8 @@ Arguments:
     namespace: the namespace of the workloads that name none.
     workloads: list of {kind, name, namespace, on_failure}; Job, Deployment, StatefulSet or PersistentVolumeClaim.
         on_failure is a sentence for the end of the message.
-    timeout: seconds until waiting itself counts as a failure.
+    timeout: seconds until waiting itself counts as a failure, not counted while a node is being made.
+    node_patience: seconds that an autoscaler may take to make a node.
     log_dir: folder that keeps the report of a failure.
     log_lines: how many of a container's last log lines the report shows; a Job's log is shown whole.
 
@@ -25,9 +26,13 @@ import time
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.scheduling import Patience
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import (
     State,
+    container_problem,
     explain,
+    has_run,
+    job_ended,
     keep_report,
     look_at,
 )
@@ -45,53 +50,64 @@ class ActionModule(ActionBase):
     """Ansible's side of it: see the module's docstring."""
 
     _requires_connection = False
-    _VALID_ARGS = frozenset(("kubeconfig", "context", "namespace", "workloads", "timeout", "log_dir", "log_lines"))
+    _VALID_ARGS = frozenset(
+        ("kubeconfig", "context", "namespace", "workloads", "timeout", "node_patience", "log_dir", "log_lines")
+    )
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         args = self._task.args
         if self._task.check_mode:
             return result | {"changed": False, "skipped": True, "msg": "nothing was applied, so nothing to wait for"}
-        began = time.monotonic()
+        patience = Patience(float(args["node_patience"]))
         try:
             kube = Kube(args["kubeconfig"], args["context"])
-            logs = [self._wait(kube, args | each, each["kind"], each["name"], began) for each in args["workloads"]]
+            logs = [self._wait(kube, args | each, patience) for each in args["workloads"]]
         except (KubeError, NotReady) as error:
             return result | {"failed": True, "msg": str(error)}
-        return result | {"changed": False, "seconds": round(time.monotonic() - began, 1), "logs": logs}
+        return result | {"changed": False, "seconds": round(time.monotonic() - patience.began, 1), "logs": logs}
 
-    def _wait(self, kube: Kube, args: dict[str, Any], kind: str, name: str, began: float) -> str:
+    def _wait(self, kube: Kube, args: dict[str, Any], patience: Patience) -> str:
         """Wait for one workload; return a Job's log, else nothing.
 
         Raises:
             NotReady: it failed, or time was up.
         """
-        namespace, timeout = args["namespace"], float(args.get("timeout", 300))
-        said, since = began, datetime.datetime.now()
+        kind, name, timeout = args["kind"], args["name"], float(args.get("timeout", 300))
+        said = looked = patience.began
+        since, unhurried, first = datetime.datetime.now(), 0.0, True
         while True:
-            waited = time.monotonic() - began
-            try:
-                state = look_at(kube, kind, name, namespace)
-            except KubeError as error:
-                # An API server that restarts is away for seconds; a refusal stays one.
-                if error.status or waited > timeout:
-                    raise
-                state = State(False, waiting=str(error))
+            state = self._look(kube, args, patience, time.monotonic() - patience.began - unhurried > timeout)
+            if first and state.failed is not None and start_anew(kube, kind, state.pods):
+                state.failed = None
             if state.ready:
                 return "".join(
-                    kube.log(namespace, pod["metadata"]["name"], container["name"], WHOLE_LOG)
+                    kube.log(args["namespace"], pod["metadata"]["name"], container["name"], WHOLE_LOG)
                     for pod in state.pods
                     for container in pod["spec"]["containers"]
                 )
             if state.failed is not None:
                 raise NotReady(self._report(kube, args, kind, name, state, state.failed))
-            if waited > timeout:
+            unhurried += time.monotonic() - looked if state.node_is_made else 0.0
+            first, looked = False, time.monotonic()
+            waited = looked - patience.began
+            if waited - unhurried > timeout:
                 cause = f"still not ready after {waited:.0f} s (site_wait_timeout): {state.waiting}"
                 raise NotReady(self._report(kube, args, kind, name, state, cause))
-            if time.monotonic() - said >= SAY_SECONDS:
-                said = time.monotonic()
+            if looked - said >= SAY_SECONDS:
+                said = looked
                 self._display.display(f"   ... {kind} {name}, since {since:%H:%M:%S} ({waited:.0f} s): {state.waiting}")
             time.sleep(LOOK_SECONDS)
+
+    @staticmethod
+    def _look(kube: Kube, args: dict[str, Any], patience: Patience, is_late: bool) -> State:
+        """Look once; an API server that restarts is away for seconds, a refusal stays one."""
+        try:
+            return look_at(kube, args["kind"], args["name"], args["namespace"], patience)
+        except KubeError as error:
+            if error.status or is_late:
+                raise
+            return State(False, waiting=str(error))
 
     @staticmethod
     def _report(kube: Kube, args: dict[str, Any], kind: str, name: str, state: State, cause: str) -> str:
@@ -105,6 +121,8 @@ class ActionModule(ActionBase):
         words = last_words(kube, state.pods)
         if words:
             cause = f"{cause}. Its last words: {words}"
+        if kind == "Job" and forget(kube, item, state.pods):
+            cause = f"{cause}. Its pod never ran, so the Job was deleted: nothing of it happens later."
         after = f" {args['on_failure']}" if args.get("on_failure") else ""
         return f"{report}\n(kept in {kept})\n{kind} {name} is not ready: {cause}{after}"
 
@@ -119,6 +137,34 @@ def last_words(kube: Kube, pods: list[dict]) -> str:
     lines = next((log.splitlines() for log in reversed(logs) if log), [""])
     # What a program wrote without a newline comes after its traceback.
     return next((line for line in reversed(lines) if NAMES_AN_ERROR.match(line)), lines[-1]).strip()
+
+
+def start_anew(kube: Kube, kind: str, pods: list[dict]) -> bool:
+    """Delete the pods that an earlier run left without hope; their controller makes new ones at once.
+
+    What was mended since shows then, and not after the kubelet's pause of up to five minutes. A Job's pods are left
+    alone: each counts as a try.
+
+    Returns:
+        whether there were any.
+    """
+    hopeless = [pod["metadata"] for pod in pods if kind != "Job" and container_problem(pod)]
+    for metadata in hopeless:
+        kube.request("DELETE", kube.path("Pod", metadata["namespace"], metadata["name"]))
+    return bool(hopeless)
+
+
+def forget(kube: Kube, job: dict[str, Any], pods: list[dict]) -> bool:
+    """Delete a Job of which no container ever ran: what it was to do must not happen after it was called a failure.
+
+    Returns:
+        whether it was deleted.
+    """
+    if "spec" not in job or job_ended(job) or any(map(has_run, pods)):
+        return False
+    path = kube.path("Job", job["metadata"]["namespace"], job["metadata"]["name"])
+    kube.request("DELETE", path, {"propagationPolicy": "Background"})
+    return True
 
 
 class NotReady(Exception):

@@ -9,7 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.scheduling import (
+    PATIENCE_SECONDS,
+    Patience,
+    age,
+    claim_problem,
+    condition,
+    moment,
+    node_is_made,
+    node_problem,
+    unscheduled,
+    waits_for_a_pod,
+)
 
 # A container that waits for one of these will not start without somebody's help. ErrImagePull is not among them:
 # it may pass, and turns into ImagePullBackOff when it does not.
@@ -22,9 +34,6 @@ HOPELESS = {
     "RunContainerError",
     "CrashLoopBackOff",
 }
-# How long, in seconds, a pod may find no node, or its volume not be mounted, before that counts as the answer:
-# an autoscaler or a provisioner is slower than a scheduler.
-PATIENCE_SECONDS = 30
 
 
 @dataclass
@@ -36,16 +45,25 @@ class State:
         waiting: what it waits for, one line.
         failed: why it will not become ready, or None.
         pods: its pods, for the report.
+        node_is_made: it waits for a node that an autoscaler makes.
     """
 
     ready: bool
     waiting: str = ""
     failed: str | None = None
     pods: list[dict] = field(default_factory=list)
+    node_is_made: bool = False
 
 
-def look_at(kube: Kube, kind: str, name: str, namespace: str) -> State:
+def look_at(kube: Kube, kind: str, name: str, namespace: str, patience: Patience) -> State:
     """Look at one workload once.
+
+    Args:
+        kube: the connection.
+        kind: Job, Deployment, StatefulSet or PersistentVolumeClaim.
+        name: its name.
+        namespace: where it is.
+        patience: of the wait that looks.
 
     Raises:
         KubeError: the API refused, or gave no answer.
@@ -60,12 +78,7 @@ def look_at(kube: Kube, kind: str, name: str, namespace: str) -> State:
     item = kube.get(kind, name, namespace)
     if item is None:
         return State(False, waiting="does not exist yet")
-    return judge(kube, item | {"kind": kind})
-
-
-def condition(item: dict, kind: str) -> dict:
-    """The condition of that type, or an empty dict."""
-    return next((c for c in item.get("status", {}).get("conditions") or [] if c["type"] == kind), {})
+    return judge(kube, item | {"kind": kind}, patience)
 
 
 def is_current(item: dict) -> bool:
@@ -105,7 +118,16 @@ def job_ended(job: dict) -> str | None:
     return None
 
 
-def judge_job(kube: Kube, job: dict) -> State:
+def job_is_stale(job: dict) -> bool:
+    """Whether a Job stands in the way of the next one of its name.
+
+    It failed; or its pod never ran (no image, no node) and would wait for its next try. One that runs is left alone.
+    """
+    ended = job_ended(job)
+    return ended == "Failed" or (ended is None and not job.get("status", {}).get("ready"))
+
+
+def judge_job(kube: Kube, job: dict, patience: Patience) -> State:
     """A Job is ready when Complete; it has failed when Failed, or when its pod cannot start."""
     pods = pods_of(kube, job, {"batch.kubernetes.io/job-name": job["metadata"]["name"]})
     ended = job_ended(job)
@@ -114,14 +136,29 @@ def judge_job(kube: Kube, job: dict) -> State:
     if ended == "Failed":
         failed = condition(job, "Failed")
         return State(False, failed=f"{failed.get('reason')}: {failed.get('message')}", pods=pods)
-    return from_pods(kube, pods, f"runs ({job.get('status', {}).get('failed', 0)} pods failed so far)")
+    return from_pods(kube, pods, f"runs ({job.get('status', {}).get('failed', 0)} pods failed so far)", patience)
 
 
-def judge_deployment(kube: Kube, deployment: dict) -> State:
+def judge_deployment(kube: Kube, deployment: dict, patience: Patience) -> State:
     """A Deployment fails when its newest pods cannot start, or when its controller gave up."""
     status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
     if is_ready(deployment):
         return State(True)
+    pods = newest_pods(kube, deployment) if is_current(deployment) else []
+    for kind, bad in (("ReplicaFailure", "True"), ("Progressing", "False")):
+        found = condition(deployment, kind)
+        # What was said of an earlier try may have been mended since.
+        if is_current(deployment) and found.get("status") == bad and patience.counts(found.get("lastUpdateTime")):
+            return State(False, failed=f"{found['reason']}: {found['message']}", pods=pods)
+    new, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
+    state = from_pods(kube, pods, f"{new} of {wanted} pods are new, {available} available", patience)
+    for pod in pods:
+        state.failed = state.failed or start_problem(kube, pod)
+    return state
+
+
+def newest_pods(kube: Kube, deployment: dict) -> list[dict]:
+    """The pods of a Deployment's newest revision."""
     revision = deployment["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision")
     selector = deployment["spec"]["selector"]["matchLabels"]
     newest = [
@@ -129,23 +166,10 @@ def judge_deployment(kube: Kube, deployment: dict) -> State:
         for s in kube.list("ReplicaSet", deployment["metadata"]["namespace"], selector)
         if s["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision") == revision
     ]
-    pods = []
-    if newest and is_current(deployment):
-        pods = pods_of(kube, deployment, newest[0]["spec"]["selector"]["matchLabels"])
-    for kind, bad in (("ReplicaFailure", "True"), ("Progressing", "False")):
-        found = condition(deployment, kind)
-        if is_current(deployment) and found.get("status") == bad:
-            return State(False, failed=f"{found['reason']}: {found['message']}", pods=pods)
-    new, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
-    state = from_pods(kube, pods, f"{new} of {wanted} pods are new, {available} available")
-    for pod in pods:
-        if not state.failed and seconds_unready(pod) > PATIENCE_SECONDS:
-            warning = (last_warning(kube, pod) or {}).get("message", "").strip()
-            state.failed = f"pod {pod['metadata']['name']} runs, but is not ready in {PATIENCE_SECONDS} s: {warning}"
-    return state
+    return pods_of(kube, deployment, newest[0]["spec"]["selector"]["matchLabels"]) if newest else []
 
 
-def judge_stateful_set(kube: Kube, stateful_set: dict) -> State:
+def judge_stateful_set(kube: Kube, stateful_set: dict, patience: Patience) -> State:
     """A StatefulSet fails when its newest pods cannot start, or are refused."""
     status, wanted = stateful_set.get("status", {}), stateful_set["spec"].get("replicas", 1)
     if is_ready(stateful_set):
@@ -159,47 +183,79 @@ def judge_stateful_set(kube: Kube, stateful_set: dict) -> State:
             refused = last_warning(kube, stateful_set)
             if refused and refused.get("reason") == "FailedCreate":
                 return State(False, failed=refused["message"])
-    return from_pods(kube, pods, f"{status.get('readyReplicas', 0)} of {wanted} pods are ready")
+    return from_pods(kube, pods, f"{status.get('readyReplicas', 0)} of {wanted} pods are ready", patience)
 
 
-def judge_claim(kube: Kube, claim: dict) -> State:
+def judge_claim(kube: Kube, claim: dict, patience: Patience) -> State:
     """A claim is ready when Bound, or when its class waits for the first pod."""
     if is_ready(claim):
         return State(True)
     phase = claim.get("status", {}).get("phase")
     if phase == "Lost":
         return State(False, failed="its volume is gone (phase Lost)")
-    class_name = claim["spec"].get("storageClassName")
-    storage_class = kube.get("StorageClass", class_name) if class_name else None
-    if storage_class and storage_class.get("volumeBindingMode") == "WaitForFirstConsumer":
+    events = events_of(kube, claim)
+    if waits_for_a_pod(events) or class_waits_for_a_pod(kube, claim["spec"].get("storageClassName")):
         return State(True)
-    # That nothing fits is told by an event of the type Normal.
-    told = events_of(kube, claim)[-1:]
-    reason = f"{told[0]['reason']}: {told[0]['message']}" if told else ""
-    if age(claim["metadata"]["creationTimestamp"]) > PATIENCE_SECONDS and reason:
-        return State(False, failed=reason)
-    return State(False, waiting=f"is not bound (phase {phase}; {reason})")
+    if problem := claim_problem(claim, events, patience):
+        return State(False, failed=problem)
+    said = f"; {events[-1]['reason']}: {events[-1]['message']}" if events else ""
+    return State(False, waiting=f"is not bound (phase {phase}{said})")
 
 
-def from_pods(kube: Kube, pods: list[dict], waiting: str) -> State:
+def class_waits_for_a_pod(kube: Kube, name: str | None) -> bool:
+    """Whether a StorageClass makes a volume only for a pod. An account that may not look learns it from the claim."""
+    try:
+        found = kube.get("StorageClass", name) if name else None
+    except KubeError as error:
+        if error.status == 403:
+            return False
+        raise
+    return bool(found) and found.get("volumeBindingMode") == "WaitForFirstConsumer"
+
+
+def from_pods(kube: Kube, pods: list[dict], waiting: str, patience: Patience) -> State:
     """The state of a workload that is not ready yet: its pods may know that it never will be."""
+    said, made = [waiting], False
     for pod in pods:
-        problem = pod_problem(kube, pod)
-        if problem:
+        # Most pods have their node at once: those that have not are asked for.
+        late = patience.is_over(unscheduled(pod).get("lastTransitionTime"))
+        events = events_of(kube, pod) if late else []
+        if problem := node_problem(pod, events, patience) or pod_problem(kube, pod, patience):
             return State(False, failed=problem, pods=pods)
-    return State(False, waiting="; ".join([waiting, *filter(None, map(pod_waits, pods))]), pods=pods)
+        node = node_is_made(events, patience)
+        made = made or node is not None
+        said.append(f"pod {pod['metadata']['name']} waits for a node: {node['message']}" if node else pod_waits(pod))
+    return State(False, waiting="; ".join(filter(None, said)), pods=pods, node_is_made=made)
 
 
 def pod_waits(pod: dict) -> str:
     """What a pod that is not ready is doing, or nothing."""
     if condition(pod, "Ready").get("status") == "True" or pod["status"].get("phase") in ("Succeeded", "Failed"):
         return ""
-    scheduled = condition(pod, "PodScheduled")
-    if scheduled.get("status") == "False":
+    if scheduled := unscheduled(pod):
         return f"pod {pod['metadata']['name']} finds no node: {scheduled.get('message')}"
     said = [(each["state"].get("waiting") or {}).get("reason", "") for each in container_statuses(pod)]
     doing = " ".join(filter(None, said)) or pod["status"].get("phase")
     return f"pod {pod['metadata']['name']} is not ready for {age(pod['metadata']['creationTimestamp']):.0f} s ({doing})"
+
+
+def start_problem(kube: Kube, pod: dict) -> str | None:
+    """What is wrong with a pod that runs, and does not get ready."""
+    name = pod["metadata"]["name"]
+    allowed = {c["name"]: probe_seconds(c.get("startupProbe")) for c in pod["spec"]["containers"]}
+    for status in pod["status"].get("containerStatuses") or []:
+        ran = age((status["state"].get("running") or {}).get("startedAt"))
+        seconds = allowed[status["name"]]
+        if seconds and not status.get("started") and ran > seconds:
+            return f"pod {name} runs, but has not started in {seconds} s: {warning_of(kube, pod)}"
+    if seconds_unready(pod) > PATIENCE_SECONDS:
+        return f"pod {name} runs, but is not ready in {PATIENCE_SECONDS} s: {warning_of(kube, pod)}"
+    return None
+
+
+def probe_seconds(probe: dict | None) -> int:
+    """How long a startup probe gives a container, in seconds; 0 without one."""
+    return probe.get("failureThreshold", 3) * probe.get("periodSeconds", 10) if probe else 0
 
 
 def seconds_unready(pod: dict) -> float:
@@ -218,12 +274,26 @@ def seconds_unready(pod: dict) -> float:
     )
 
 
-def pod_problem(kube: Kube, pod: dict) -> str | None:
+def pod_problem(kube: Kube, pod: dict, patience: Patience) -> str | None:
     """Why this pod will not start without help, or None."""
     name = pod["metadata"]["name"]
-    scheduled = condition(pod, "PodScheduled")
-    if scheduled.get("status") == "False" and age(scheduled.get("lastTransitionTime")) > PATIENCE_SECONDS:
-        return f"pod {name} finds no node: {scheduled.get('message')}"
+    if said := container_problem(pod):
+        return said
+    # A pod that waited for its node for long has only just begun.
+    if pod["status"].get("phase") != "Pending" or not patience.is_over(pod["metadata"]["creationTimestamp"]):
+        return None
+    if problem := volume_problem(kube, pod, patience):
+        return f"pod {name}: {problem}"
+    if unscheduled(pod) or not patience.is_over(condition(pod, "PodScheduled").get("lastTransitionTime")):
+        return None
+    newest = events_of(kube, pod)[-1:]
+    if newest and newest[0].get("type") == "Warning" and newest[0]["reason"].startswith("Failed"):
+        return f"pod {name}: {newest[0]['reason']}: {newest[0]['message']}"
+    return None
+
+
+def container_problem(pod: dict) -> str | None:
+    """Which container of a pod will not start without help, and why."""
     for container in container_statuses(pod):
         waiting = container["state"].get("waiting") or {}
         # A second restart, even between two back-offs: a program that died twice at its start dies a third time.
@@ -232,23 +302,19 @@ def pod_problem(kube: Kube, pod: dict) -> str | None:
             ended = (container.get("lastState") or {}).get("terminated") or container["state"].get("terminated") or {}
             code = f" (exit code {ended['exitCode']}, {ended.get('reason')})" if ended else ""
             reason = waiting.get("reason") or "keeps ending"
-            return (f"pod {name}, container {container['name']}: {reason}{code} {waiting.get('message', '')}").rstrip()
-    if pod["status"].get("phase") == "Pending" and age(pod["metadata"]["creationTimestamp"]) > PATIENCE_SECONDS:
-        if problem := claim_problem(kube, pod):
-            return f"pod {name}: {problem}"
-        warning = last_warning(kube, pod)
-        if warning and warning["reason"].startswith("Failed") and warning["reason"] != "FailedScheduling":
-            return f"pod {name}: {warning['reason']}: {warning['message']}"
+            said = f"container {container['name']}: {reason}{code} {waiting.get('message', '')}"
+            return f"pod {pod['metadata']['name']}, {said}".rstrip()
     return None
 
 
-def claim_problem(kube: Kube, pod: dict) -> str | None:
-    """Why a class makes no volume for a claim of this pod, which alone is told of it."""
+def volume_problem(kube: Kube, pod: dict, patience: Patience) -> str | None:
+    """Why nobody makes a volume for a claim of this pod, which alone is told of it."""
     for volume in pod["spec"].get("volumes") or []:
         name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
         claim = kube.get("PersistentVolumeClaim", name, pod["metadata"]["namespace"]) if name else None
-        if claim and claim["status"].get("phase") == "Pending" and (warning := last_warning(kube, claim)):
-            return f"the claim {name} gets no volume: {warning['reason']}: {warning['message']}"
+        if claim and claim["status"].get("phase") == "Pending":
+            problem = claim_problem(claim, events_of(kube, claim), patience)
+            return f"the claim {name} gets no volume: {problem}" if problem else None
     return None
 
 
@@ -256,6 +322,14 @@ def container_statuses(pod: dict) -> list[dict]:
     """The statuses of all containers of a pod, the initialising ones first."""
     status = pod.get("status", {})
     return (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or [])
+
+
+def has_run(pod: dict) -> bool:
+    """Whether a container of this pod runs, or ever did."""
+    return any(
+        "running" in each["state"] or "terminated" in each["state"] or each["restartCount"]
+        for each in container_statuses(pod)
+    )
 
 
 def pods_of(kube: Kube, owner: dict, selector: dict[str, str]) -> list[dict]:
@@ -268,7 +342,7 @@ def events_of(kube: Kube, item: dict) -> list[dict]:
     """The events about an object, oldest first."""
     fields = f"involvedObject.uid={item['metadata']['uid']}"
     events = kube.list("Event", item["metadata"].get("namespace"), fields=fields)
-    return sorted(events, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+    return sorted(events, key=moment)
 
 
 def last_warning(kube: Kube, item: dict) -> dict | None:
@@ -276,12 +350,9 @@ def last_warning(kube: Kube, item: dict) -> dict | None:
     return next((e for e in reversed(events_of(kube, item)) if e.get("type") == "Warning"), None)
 
 
-def age(timestamp: str | None) -> float:
-    """Seconds since a Kubernetes timestamp; 0 for none."""
-    if not timestamp:
-        return 0.0
-    then = datetime.datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
-    return (datetime.datetime.now(datetime.UTC) - then).total_seconds()
+def warning_of(kube: Kube, pod: dict) -> str:
+    """What the newest warning about a pod says, or nothing."""
+    return (last_warning(kube, pod) or {}).get("message", "").strip()
 
 
 def explain(kube: Kube, item: dict, pods: list[dict], log_lines: int) -> str:

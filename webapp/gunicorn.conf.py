@@ -30,7 +30,9 @@ if not re.fullmatch(r"\d+(\.\d+)?|\d+m", limit) or cores(limit) <= 0:
     env.problem("CPU_LIMIT is malformed: it must be cores such as 2 or 0.5, or millicores such as 500m.")
     limit = "1"
 
-bind = f"0.0.0.0:{env.number('PORT', 8000, 1, 65535)}"
+# All addresses, of both families where the kernel has IPv6.
+_every = "[::]" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 (a pod's own network)  # nosec B104
+bind = f"{_every}:{env.number('PORT', 8000, 1, 65535)}"
 worker_class = "kubernetes_django.worker.BufferingWorker"  # threads that slow clients cannot hold
 # One process keeps one core busy (Python's lock); a second one serves on when the first is replaced.
 workers = env.number("WEB_CONCURRENCY", min(max(2, math.ceil(cores(limit))), 16), 1, 64)

@@ -1,66 +1,130 @@
-"""Requests a URL until it answers, within a bound.
+"""Asks the site for a page: through the API server, and by the ways that its users come, as far as they lead from here.
 
 Arguments:
-    url: what to request.
+    kubeconfig, context, namespace: where.
+    service: the Service, whose port is called http.
+    path: what to ask for.
     status: the HTTP statuses that count as an answer.
-    timeout: seconds until it counts as a failure.
+    timeout: seconds until anything else counts as a failure, for each way.
+    host: the Host that the site knows.
+    behind_tls: whether the site expects a proxy that speaks TLS in front.
+    given: the URL at which the user says that the site is, or nothing: a wrong answer there is a failure.
+    origins: the URLs of its Ingress. What is between them and the site may take its time: a wrong answer is a warning.
+    ca_secret: the Secret with the CA that the Ingress' certificate may be of, or nothing.
+    nodes: the URLs of the node port, asked where neither of these is there; they need not lead anywhere from here.
+    hint: the command that opens the site from anywhere.
 
 Returns:
-    status: the one that came.
+    url: where the site is for its users, or nothing where that takes the hint's command.
+    told: the same for people, a sentence.
 
 In a plugin: ansible.builtin.uri starts a process for it, a tenth of a second deploy's time.
 """
 
 from __future__ import annotations
 
-import http.client
-import time
+from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import read_secret
+from ansible_collections.kubernetes_django.site.plugins.module_utils.smoke import (
+    Answer,
+    ask_until,
+    directly,
+    through_api,
+)
+from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action import KubeAction
 
-REQUEST_SECONDS = 5
-PAUSE_SECONDS = 0.3
+# Until a node's proxy has heard of new pods.
+NODE_SECONDS = 5
 
 
-class ActionModule(ActionBase):
+class ActionModule(KubeAction):
     """Ansible's side of it: see the module's docstring."""
 
-    _requires_connection = False
-    _VALID_ARGS = frozenset(("url", "status", "timeout"))
+    _VALID_ARGS = frozenset(
+        (
+            "kubeconfig",
+            "context",
+            "namespace",
+            "service",
+            "path",
+            "status",
+            "timeout",
+            "host",
+            "behind_tls",
+            "given",
+            "origins",
+            "ca_secret",
+            "nodes",
+            "hint",
+        )
+    )
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result = super().run(tmp, task_vars)
+    def act(self, kube: Kube) -> dict[str, Any]:
+        args, warnings = self._task.args, []
+        headers = {"Host": args["host"]} | ({"X-Forwarded-Proto": "https"} if args["behind_tls"] else {})
+        api = self._ask(partial(through_api, kube, args["namespace"], args["service"], args["path"], headers))
+        if api.wrong and not self._is_good(api):
+            raise KubeError(
+                f"The Service {args['service']} does not answer {args['path']} as it should within "
+                f"{args['timeout']} s, asked through the API server with Host {args['host']}: {api.said}"
+            )
+        if not self._is_good(api):
+            warnings.append(f"The site could not be asked through the API server: {api.said}.")
+        urls = [args["given"]] if args["given"] else args["origins"]
+        seen = [url for url in urls if self._is_good(self._users_way(kube, url, warnings))]
+        if not urls:
+            urls = seen = self._node_ports(api)
+        if not seen and not self._is_good(api):
+            warnings.append("Nobody could ask the site from here. Its pods are ready; look at it yourself.")
+        url = urls[0] if urls else ""
+        return {"changed": False, "url": url, "told": self._tell(url, url in seen), "warnings": warnings}
+
+    def _is_good(self, answer: Answer) -> bool:
+        return answer.status in self._task.args["status"]
+
+    def _ask(self, ask: Any, seconds: float | None = None) -> Answer:
+        """Ask until the answer is good, or time is up."""
+        return ask_until(ask, self._task.args["status"], seconds or float(self._task.args["timeout"]))
+
+    def _users_way(self, kube: Kube, url: str, warnings: list[str]) -> Answer:
+        """Ask at a URL that the site's users know.
+
+        Raises:
+            KubeError: it was given by the user, and the answer is wrong.
+        """
         args = self._task.args
-        end = time.monotonic() + float(args["timeout"])
-        while True:
-            status, said = request(args["url"])
-            if status in args["status"]:
-                return result | {"changed": False, "status": status}
-            if time.monotonic() >= end:
-                return result | {
-                    "failed": True,
-                    "msg": f"{args['url']} does not answer as it should within {args['timeout']} s: {said}",
-                }
-            time.sleep(PAUSE_SECONDS)
+        ca = read_secret(kube, args["namespace"], args["ca_secret"]).get("ca.crt", "") if args["ca_secret"] else ""
+        answer = self._ask(partial(directly, f"{url}{args['path']}", ca))
+        if self._is_good(answer):
+            return answer
+        if answer.wrong and url == args["given"]:
+            raise KubeError(f"django_url: {url}{args['path']} does not answer as it should: {answer.said}")
+        what = "answers from here otherwise than the site does" if answer.wrong else "cannot be reached from here"
+        warnings.append(f"{url}{args['path']} {what}: {answer.said}.")
+        return answer
 
+    def _node_ports(self, api: Answer) -> list[str]:
+        """The URL of a node at which this machine sees the site, if there is one.
 
-def request(url: str) -> tuple[int, str]:
-    """One GET, redirects not followed.
+        Raises:
+            KubeError: nobody else could ask, and the answer is wrong.
+        """
+        args = self._task.args
+        for url in args["nodes"]:
+            answer = self._ask(partial(directly, f"{url}{args['path']}"), NODE_SECONDS)
+            if self._is_good(answer):
+                return [url]
+            if answer.wrong and not self._is_good(api):
+                raise KubeError(f"{url}{args['path']} does not answer as it should: {answer.said}")
+        return []
 
-    Returns:
-        the status (0 without an answer), and what there is to say about it.
-    """
-    place = urlsplit(url)
-    make = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
-    connection = make(place.hostname, place.port, timeout=REQUEST_SECONDS)
-    try:
-        connection.request("GET", place.path or "/")
-        answer = connection.getresponse()
-        beginning = answer.read(300).decode(errors="replace").strip()
-        return answer.status, f"HTTP {answer.status} {answer.reason}: {beginning}"
-    except (OSError, http.client.HTTPException) as error:
-        return 0, str(error) or type(error).__name__
-    finally:
-        connection.close()
+    def _tell(self, url: str, is_seen: bool) -> str:
+        """Where the site is, for people."""
+        if is_seen:
+            return f"The site answers at {url}/"
+        if url:
+            return f"The site is at {url}/, which this machine could not see."
+        return f"The site runs, and no node's port leads to it from here. Open it with: {self._task.args['hint']}"

@@ -51,7 +51,8 @@ FACTS = {
     "site_serving",
     "site_pending",
     "site_starting",
-    "site_node_addresses",
+    "site_node_urls",
+    "site_minikube",
     "site_node_is_here",
     "site_completed_jobs",
     "site_failed_jobs",
@@ -80,6 +81,7 @@ FACTS = {
     "postgres_host",
     "postgres_status",
     "django_site_url",
+    "django_site_told",
     "image_django",
     "image_postgres",
     "image_postgres_exporter",
@@ -250,15 +252,11 @@ def check_cluster(
     if namespace is None:
         findings += check_rights(kube, name, [("create", "", "namespaces")])
     findings += check_namespace(kube, namespace, site, name)
-    addresses = node_addresses(kube)
     facts: dict[str, Any] = {
         "site_exists": namespace is not None,
         "site_namespace_current": namespace is not None
         and labels.items() <= (namespace["metadata"].get("labels") or {}).items(),
-        "site_node_addresses": addresses,
-        # One node, at an address of this machine, and root here: a directory of the node is a directory of ours.
-        "site_node_is_here": len(addresses) == 2 and addresses[0] == "127.0.0.1" and os.geteuid() == 0,
-    }
+    } | node_facts(kube)
     if "namespace_quota" in values:
         kinds = ("NetworkPolicy", "ResourceQuota", "LimitRange") if namespace else ()
         facts["site_namespace_kinds"] = [kind for kind in kinds if kube.list(kind, name, {PART_OF: site})]
@@ -404,19 +402,28 @@ def check_node_port(kube: Kube, port: int, namespace: str, service_name: str) ->
     return []
 
 
-def node_addresses(kube: Kube) -> list[str]:
-    """Addresses at which a node port answers; this machine's own node is 127.0.0.1 first."""
-    nodes = kube.list_if_allowed("Node")
-    if nodes is None:
-        return ["127.0.0.1"]
-    found = [
+def node_facts(kube: Kube) -> dict[str, Any]:
+    """What the roles need to know of the nodes; of an account that may not see them, nothing is assumed.
+
+    Returns:
+        `site_node_urls`, where node ports may answer, without a port; `site_minikube`, the profile of minikube, or
+        nothing; `site_node_is_here`, whether a directory of the one node is a directory of ours.
+    """
+    nodes = kube.list_if_allowed("Node") or []
+    addresses = [
         address["address"]
         for node in nodes
         for address in node["status"].get("addresses") or []
         if address["type"] == "InternalIP"
     ]
-    here = [address for address in found if is_local(address)]
-    return (["127.0.0.1"] if here else []) + found
+    here = [address for address in addresses if is_local(address)]
+    hosts = (["127.0.0.1"] if here else []) + (here or addresses)[:1]
+    labels = nodes[0]["metadata"].get("labels") or {} if nodes else {}
+    return {
+        "site_node_urls": [f"http://[{host}]" if ":" in host else f"http://{host}" for host in hosts],
+        "site_minikube": labels.get("minikube.k8s.io/name", ""),
+        "site_node_is_here": len(nodes) == 1 and bool(here) and os.geteuid() == 0,
+    }
 
 
 def is_local(address: str) -> bool:

@@ -110,6 +110,37 @@ class Kube:
         Raises:
             KubeError: no answer, or a refusal.
         """
+        headers = {"Accept": "application/json, */*", "Content-Type": content_type}
+        status, text = self._send(method, path, headers, body, query)
+        if status == 404:
+            return None
+        if status >= 400:
+            raise KubeError(f"{method} {path}: {message_of(text) or text[:200]}", status)
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+    def through_service(self, namespace: str, service: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
+        """GET a path of a Service's port `http`, asked by the API server.
+
+        Returns:
+            HTTP status and text: the Service's, or the API server's own, a Status, where it could not ask.
+
+        Raises:
+            KubeError: no answer.
+        """
+        proxy = f"{self.path('Service', namespace, f'http:{service}:http')}/proxy{path}"
+        return self._send("GET", proxy, {"Accept": "text/html, */*"} | headers)
+
+    def _send(
+        self, method: str, path: str, headers: dict[str, str], body: dict | None = None, query: dict | None = None
+    ) -> tuple[int, str]:
+        """Send one request; return the answer's HTTP status and text.
+
+        Raises:
+            KubeError: no answer.
+        """
         import urllib3
 
         request = self._client.param_serialize(
@@ -117,7 +148,7 @@ class Kube:
             path,
             query_params=list((query or {}).items()),
             body=body,
-            header_params={"Accept": "application/json, */*", "Content-Type": content_type},
+            header_params=headers,
             auth_settings=["BearerToken"],
         )
         try:
@@ -128,19 +159,7 @@ class Kube:
                 f"No cluster answers at {self.server} (context {self.context}): {reason_of(error)}. "
                 "Start it with playbooks/cluster.yml, or set cluster_context to one that runs."
             ) from error
-        text = answer.data.decode(errors="replace")
-        if answer.status == 404:
-            return None
-        if answer.status >= 400:
-            try:
-                text = json.loads(text)["message"]
-            except (ValueError, KeyError, TypeError):
-                text = text[:200]
-            raise KubeError(f"{method} {path}: {text}", answer.status)
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
+        return answer.status, answer.data.decode(errors="replace")
 
     @staticmethod
     def path(kind: str, namespace: str | None = None, name: str | None = None) -> str:
@@ -241,6 +260,16 @@ class Kube:
         except KubeError:
             return ""
         return answer if isinstance(answer, str) else json.dumps(answer) if answer is not None else ""
+
+
+def message_of(text: str) -> str | None:
+    """What the API server says in an answer of its own, a Status; None for any other text."""
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        return None
+    is_status = isinstance(answer, dict) and answer.get("kind") == "Status"
+    return answer.get("message", "") if is_status else None
 
 
 def reason_of(error: BaseException) -> str:

@@ -27,7 +27,8 @@ def client_of(request: HttpRequest) -> str:
     seen = request.headers.get("X-Forwarded-For", "").split(",")
     if 0 < settings.TRUSTED_PROXIES <= len(seen) and seen[-settings.TRUSTED_PROXIES].strip():
         return seen[-settings.TRUSTED_PROXIES].strip()[:45]
-    return request.META.get("REMOTE_ADDR", "")
+    # A server that listens on both families tells an IPv4 address so.
+    return request.META.get("REMOTE_ADDR", "").removeprefix("::ffff:")
 
 
 class RequestMiddleware:

@@ -35,7 +35,8 @@ SECRET_KEY_FALLBACKS = [
 ALLOWED_HOSTS = env.items(
     "DJANGO_ALLOWED_HOSTS",
     ["localhost", "127.0.0.1", "[::1]"],
-    r"\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]",
+    # An IPv6 address without brackets, which no request names, comes from a platform that knows no better.
+    r"\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+",
     "host names or addresses without scheme, port or path",
 )
 # A pod's own address is not foreign: Prometheus asks for /metrics by it.

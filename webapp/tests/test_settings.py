@@ -61,6 +61,13 @@ def test_own_address_is_not_foreign():
     assert settings(POD_IP="fd00::1")["ALLOWED_HOSTS"][-1] == "[fd00::1]"
 
 
+@pytest.mark.parametrize("address", ["192.168.49.2", "fd00::2"])
+def test_address_of_the_node_as_kubernetes_fills_it_in(address):
+    """The list has it twice, once in brackets: which of the two families it is, the deploy does not know."""
+    hosts = settings(DJANGO_ALLOWED_HOSTS=f"site.example.org,{address},[{address}]")["ALLOWED_HOSTS"]
+    assert (f"[{address}]" if ":" in address else address) in hosts
+
+
 def test_old_secret_keys():
     assert settings(DJANGO_SECRET_KEY_FALLBACKS="one,two")["SECRET_KEY_FALLBACKS"] == ["one", "two"]
     assert settings()["SECRET_KEY_FALLBACKS"] == []

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import runpy
 import signal
 import socket
 import sys
@@ -42,6 +43,25 @@ def test_page_and_its_files(site):
         assert file.status == 200
         assert "immutable" in file.headers["Cache-Control"]
     assert site.get("/static/status/nothing.css").status == 404
+
+
+def test_both_families_of_addresses(site):
+    """A cluster may have IPv6 alone, or both. The log tells an IPv4 client by its own address."""
+    for address in ("127.0.0.1", "::1"):
+        connection = http.client.HTTPConnection(address, site.port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request("GET", f"/static/{address.replace(':', '-')}", headers={"Host": "localhost"})
+            assert connection.getresponse().status == 404
+        lines = [line for line in site.log() if line.get("path") == f"/static/{address.replace(':', '-')}"]
+        assert [line["client"] for line in lines] == [address]
+
+
+def test_kernel_without_ipv6(monkeypatch):
+    """The configuration is read anew, as gunicorn reads it, where sockets of that family cannot be had."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""))
+    assert runpy.run_path(str(servers.WEBAPP / "gunicorn.conf.py"))["bind"] == "[::]:8000"
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    assert runpy.run_path(str(servers.WEBAPP / "gunicorn.conf.py"))["bind"] == "0.0.0.0:8000"
 
 
 def test_queries_on_the_wire(postgres, site):

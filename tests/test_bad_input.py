@@ -152,17 +152,17 @@ def test_no_kubeconfig(shared_project: Project) -> None:
     assert "playbooks/cluster.yml" in seen
 
 
-def write_kubeconfig(path: Path, server: str) -> Path:
-    """A kubeconfig with the one context `there`."""
+def write_kubeconfig(path: Path, server: str, name: str = "there") -> Path:
+    """A kubeconfig with one context."""
     path.write_text(
         yaml.safe_dump(
             {
                 "apiVersion": "v1",
                 "kind": "Config",
-                "current-context": "there",
-                "clusters": [{"name": "there", "cluster": {"server": server}}],
-                "users": [{"name": "there", "user": {"token": "nothing"}}],
-                "contexts": [{"name": "there", "context": {"cluster": "there", "user": "there"}}],
+                "current-context": name,
+                "clusters": [{"name": name, "cluster": {"server": server}}],
+                "users": [{"name": name, "user": {"token": "nothing"}}],
+                "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
             }
         )
     )
@@ -180,6 +180,17 @@ def test_no_cluster_answers(shared_project: Project, tmp_path: Path) -> None:
     seen = refused(shared_project, "-e", f"cluster_kubeconfig={config}", "-e", "cluster_context=there")
     assert "No cluster answers at https://127.0.0.1:9 (context there)" in seen
     assert "Connection refused" in seen
+
+
+def test_several_kubeconfigs(shared_project: Project, tmp_path: Path) -> None:
+    """As kubectl takes KUBECONFIG: a file of the list may be missing, and any of them has the context."""
+    here = write_kubeconfig(tmp_path / "here", "https://127.0.0.1:9", "here")
+    there = write_kubeconfig(tmp_path / "there", "https://127.0.0.1:11")
+    files = f"{here}:{tmp_path / 'missing'}:{there}"
+    seen = refused(shared_project, "-e", f"site_kubeconfig={files}", "-e", "cluster_context=there")
+    assert "No cluster answers at https://127.0.0.1:11 (context there)" in seen
+    seen = refused(shared_project, "-e", f"site_kubeconfig={files}", "-e", "cluster_context=elsewhere")
+    assert f"{here}:{there} has no context 'elsewhere', only here, there." in seen
 
 
 def test_unknown_provider(shared_project: Project) -> None:

@@ -194,7 +194,7 @@ def test_user_without_rights_is_told_which(tmp_path: Path) -> None:
         kubectl("delete", "serviceaccount", "nobody")
     assert run.returncode != 0
     assert "cluster_context: the user of context" in run.stdout
-    assert "may not get namespaces, list secrets, patch secrets" in run.stdout
+    assert "may not get namespaces; get, list, create, patch, delete secrets; get, create, patch services" in run.stdout
     assert "changed=0" in run.stdout
 
 

@@ -29,6 +29,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils import (
     checks_upgrade,
     lease,
     releases,
+    rights,
     site_id,
     variables,
 )
@@ -47,6 +48,7 @@ from ansible.plugins.action import ActionBase
 FACTS = {
     "site_exists",
     "site_namespace_current",
+    "site_namespace_is_ours",
     "site_namespace_kinds",
     "site_serving",
     "site_pending",
@@ -121,33 +123,6 @@ RANGES = {
     "django_history": (1, 100),
     "django_uid": (1, 2**31),
 }
-RIGHTS = [
-    ("get", "", "namespaces"),
-    ("list", "", "secrets"),
-    ("patch", "", "secrets"),
-    ("delete", "", "secrets"),
-    ("patch", "", "services"),
-    ("patch", "", "configmaps"),
-    ("patch", "", "persistentvolumeclaims"),
-    ("patch", "networking.k8s.io", "networkpolicies"),
-    ("patch", "apps", "statefulsets"),
-    ("patch", "apps", "deployments"),
-    ("list", "apps", "replicasets"),
-    ("patch", "apps", "replicasets"),
-    ("delete", "apps", "replicasets"),
-    ("create", "batch", "jobs"),
-    ("patch", "batch", "jobs"),
-    ("delete", "batch", "jobs"),
-    ("list", "", "pods"),
-    ("patch", "", "pods"),
-    ("delete", "", "pods"),
-    ("create", "", "pods/exec"),
-    ("get", "", "pods/log"),
-    ("list", "", "events"),
-    ("create", "coordination.k8s.io", "leases"),
-    ("update", "coordination.k8s.io", "leases"),
-    ("delete", "coordination.k8s.io", "leases"),
-]
 
 
 class ActionModule(ActionBase):
@@ -190,7 +165,8 @@ class ActionModule(ActionBase):
         if findings:
             listed = "\n".join(f"  - {finding}" for finding in findings)
             return result | {"failed": True, "msg": f"Nothing was touched. Mend this first:\n{listed}"}
-        return result | {"changed": False, "ansible_facts": facts}
+        notes = facts.pop("site_notes", [])
+        return result | {"changed": False, "ansible_facts": facts, "warnings": notes}
 
     def _check_variables(
         self, roles_path: Path, roles: list[str], task_vars: dict[str, Any]
@@ -243,23 +219,18 @@ def check_cluster(
     """
     site, name = values["site_name"], values["site_namespace"]
     version = kube.request("GET", "/version")
-    volumes = [("list", "", "persistentvolumes")] if values.get("storage_kind") == "hostpath" else []
-    findings = check_version(version) + check_rights(kube, name, RIGHTS + volumes + checks_django.rights(values))
+    asked = rights.EVERY_DEPLOY + rights.wanted(values) + checks_django.rights(values)
+    findings = check_version(version) + check_rights(kube, name, asked)
     if findings:
         # Without the right to look, what follows would only say so again.
         return {}, findings
     namespace = kube.get("Namespace", name)
-    if namespace is None:
-        findings += check_rights(kube, name, [("create", "", "namespaces")])
-    findings += check_namespace(kube, namespace, site, name)
-    facts: dict[str, Any] = {
-        "site_exists": namespace is not None,
-        "site_namespace_current": namespace is not None
-        and labels.items() <= (namespace["metadata"].get("labels") or {}).items(),
-    } | node_facts(kube)
+    facts, namespace_findings = check_namespace(kube, namespace, site, name, labels)
+    findings += namespace_findings
+    facts |= node_facts(kube)
     if "namespace_quota" in values:
         kinds = ("NetworkPolicy", "ResourceQuota", "LimitRange") if namespace else ()
-        facts["site_namespace_kinds"] = [kind for kind in kinds if kube.list(kind, name, {PART_OF: site})]
+        facts["site_namespace_kinds"] = [kind for kind in kinds if kube.list_if_allowed(kind, name, {PART_OF: site})]
     if "django_name" in values:
         # Before the first release nobody can be hurt by the order in which things start.
         facts["site_serving"] = bool(namespace and kube.get("Deployment", values["django_name"], name))
@@ -334,59 +305,75 @@ def check_version(version: dict[str, str]) -> list[str]:
     return [f"cluster_context: this cluster runs Kubernetes {version['gitVersion']}; it must be {oldest} or newer."]
 
 
-def check_namespace(kube: Kube, namespace: dict | None, site: str, name: str) -> list[str]:
-    """The namespace must be this site's, or nobody's."""
+def check_namespace(
+    kube: Kube, namespace: dict | None, site: str, name: str, labels: dict[str, str]
+) -> tuple[dict[str, Any], list[str]]:
+    """The namespace must be this site's, or nobody's; or given to it as it is, by an administrator.
+
+    Args:
+        kube: the connection.
+        namespace: the namespace, or None where it has to be made.
+        site: the site's name.
+        name: the namespace's.
+        labels: those that it is to have. The site works without them, where this account may not set them.
+
+    Returns:
+        facts, with `site_notes` for people; and findings.
+    """
     if namespace is None:
-        return []
+        missing_rights = check_rights(kube, name, rights.TO_MAKE_THE_NAMESPACE)
+        return {"site_exists": False, "site_namespace_current": False, "site_namespace_is_ours": False}, missing_rights
+    found = namespace["metadata"].get("labels") or {}
+    missing = {key: value for key, value in labels.items() if found.get(key) != value}
+    is_given = bool(missing and rights.denied(kube, name, rights.TO_LABEL_THE_NAMESPACE))
+    facts = {
+        "site_exists": True,
+        "site_namespace_current": is_given or not missing,
+        "site_namespace_is_ours": found.get(PART_OF) == site,
+        "site_notes": [note_of_labels(name, missing)] if is_given else [],
+    }
     if namespace["status"].get("phase") == "Terminating":
-        return [f"site_namespace: {name} is being deleted. Wait for its end, then run again."]
-    owner = (namespace["metadata"].get("labels") or {}).get(PART_OF)
-    if owner is not None:
-        return (
-            []
-            if owner == site
-            else [
-                f"site_namespace: {name} belongs to the site {owner}, not to {site}. "
-                "Give this site a namespace of its own."
-            ]
-        )
+        return facts, [f"site_namespace: {name} is being deleted. Wait for its end, then run again."]
+    owner = found.get(PART_OF)
+    if owner not in (None, site):
+        another = "Give this site a namespace of its own."
+        return facts, [f"site_namespace: {name} belongs to the site {owner}, not to {site}. {another}"]
+    return facts, [] if owner or is_given else check_strangers(kube, site, name)
+
+
+def check_strangers(kube: Kube, site: str, name: str) -> list[str]:
+    """Pods that are not the site's would be held to its rules."""
     strangers = [
         p["metadata"]["name"]
         for p in kube.list("Pod", name)
         if (p["metadata"].get("labels") or {}).get(PART_OF) != site
     ]
-    if strangers:
-        return [
-            f"site_namespace: {name} runs pods that are not this site's ({', '.join(strangers[:3])}), and would be "
-            "made to enforce Pod Security restricted. Give this site a namespace of its own."
-        ]
-    return []
-
-
-def check_rights(kube: Kube, name: str, wanted: list[tuple[str, str, str]]) -> list[str]:
-    """The user of the context must be allowed to do what the roles do."""
-    denied = [
-        f"{verb} {resource}" for verb, group, resource in wanted if not is_allowed(kube, name, verb, group, resource)
+    if not strangers:
+        return []
+    return [
+        f"site_namespace: {name} runs pods that are not this site's ({', '.join(strangers[:3])}), and would be "
+        "made to enforce Pod Security restricted. Give this site a namespace of its own."
     ]
+
+
+def note_of_labels(name: str, missing: dict[str, str]) -> str:
+    """What an administrator may do for a namespace that this account may not label."""
+    labels = " ".join(f"{key}={value}" for key, value in missing.items())
+    return (
+        f"The user of this context may not label namespace {name}: Pod Security restricted is not enforced in it, and "
+        f"nothing keeps another site out. An administrator can: kubectl label --overwrite namespace {name} {labels}"
+    )
+
+
+def check_rights(kube: Kube, name: str, asked: list[rights.Right]) -> list[str]:
+    """The user of the context must be allowed to do what the roles do."""
+    denied = rights.denied(kube, name, asked)
     if not denied:
         return []
     return [
-        f"cluster_context: the user of context {kube.context} may not {', '.join(denied)} in namespace {name}. "
+        f"cluster_context: the user of context {kube.context} may not {rights.in_words(denied)} in namespace {name}. "
         "Ask for these rights, or name a context whose user has them."
     ]
-
-
-def is_allowed(kube: Kube, namespace: str, verb: str, group: str, resource: str) -> bool:
-    """Whether the user of the context may do this; the API server itself is asked."""
-    base, _, sub = resource.partition("/")
-    attributes = {"verb": verb, "group": group, "resource": base, "subresource": sub, "namespace": namespace}
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": attributes},
-    }
-    answer = kube.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review)
-    return answer["status"]["allowed"]
 
 
 def check_node_port(kube: Kube, port: int, namespace: str, service_name: str) -> list[str]:

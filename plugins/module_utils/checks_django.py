@@ -8,6 +8,8 @@ from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_ingress import ingress_of
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import FIELD_MANAGER, PART_OF, Kube
+from ansible_collections.kubernetes_django.site.plugins.module_utils.rights import Right
+from ansible_collections.kubernetes_django.site.plugins.module_utils.rights import rights as rights_to
 
 # Volumes of the role's own.
 TAKEN_VOLUMES = {"django", "django-fallbacks", "postgres", "postgres-ca", "postgres-owner", "tmp"}
@@ -144,17 +146,17 @@ def check_connections(values: dict[str, Any]) -> list[str]:
     ]
 
 
-def rights(values: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Verb, group and resource of what the options ask for, beside what every deploy does."""
-    wanted = []
+def rights(values: dict[str, Any]) -> list[Right]:
+    """What the options ask for, beside what every deploy does."""
+    wanted: list[Right] = []
     if "django_processes" not in values:
         return wanted
     if autoscaler_of(values):
-        wanted.append(("patch", "autoscaling", "horizontalpodautoscalers"))
+        wanted += rights_to("autoscaling", "horizontalpodautoscalers", "get create patch")
     if ingress_of(values):
-        wanted.append(("patch", "networking.k8s.io", "ingresses"))
+        wanted += rights_to("networking.k8s.io", "ingresses", "get create patch")
     if has_budget(values):
-        wanted.append(("patch", "policy", "poddisruptionbudgets"))
+        wanted += rights_to("policy", "poddisruptionbudgets", "get create patch")
     return wanted
 
 

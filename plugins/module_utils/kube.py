@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,10 @@ class KubeError(Exception):
 
 
 class Kube:
-    """A connection to one context of one kubeconfig.
+    """A connection to one context of a kubeconfig.
 
     Args:
-        kubeconfig: path of the kubeconfig file.
+        kubeconfig: path of the kubeconfig file, or several as in KUBECONFIG.
         context: name of the context in it.
 
     Raises:
@@ -69,26 +70,28 @@ class Kube:
         from kubernetes import config
 
         self.context = context
-        path = Path(kubeconfig).expanduser()
-        if not path.is_file():
+        # As kubectl takes it: several files, of which some may be missing.
+        paths = [str(Path(path).expanduser()) for path in kubeconfig.split(os.pathsep) if path]
+        files = os.pathsep.join(path for path in paths if Path(path).is_file())
+        if not files:
             raise KubeError(
-                f"site_kubeconfig: there is no file {path}. Start a cluster with playbooks/cluster.yml, "
+                f"site_kubeconfig: there is no file {' or '.join(paths)}. Start a cluster with playbooks/cluster.yml, "
                 "or set cluster_kubeconfig to the kubeconfig of yours."
             )
         try:
-            contexts = [entry["name"] for entry in config.list_kube_config_contexts(config_file=str(path))[0]]
+            contexts = [entry["name"] for entry in config.list_kube_config_contexts(config_file=files)[0]]
         except config.ConfigException:
             contexts = []
         if context not in contexts:
             raise KubeError(
-                f"site_context: {path} has no context {context!r}, only "
+                f"site_context: {files} has no context {context!r}, only "
                 f"{', '.join(contexts) or 'none'}. Set cluster_context to one of these, or start a cluster "
                 "with playbooks/cluster.yml."
             )
         try:
-            self._client = config.new_client_from_config(config_file=str(path), context=context)
+            self._client = config.new_client_from_config(config_file=files, context=context)
         except config.ConfigException as error:
-            raise KubeError(f"site_kubeconfig: {path} cannot be used: {error}") from error
+            raise KubeError(f"site_kubeconfig: {files} cannot be used: {error}") from error
         self.server = self._client.configuration.host
         # The library would retry a dead server three times before it says so.
         self._client.configuration.retries = False

@@ -75,6 +75,9 @@ class CallbackModule(DefaultCallback):
             said = result.result["msg"]
             self._display.display("\n".join(said) if isinstance(said, list) else str(said))
             return
+        # With those results Ansible would hide their warnings.
+        if not result.result.get("changed") and not self.get_option("display_ok_hosts"):
+            self._handle_warnings(result.result)
         super().v2_runner_on_ok(result)
 
     def v2_on_file_diff(self, result: Any) -> None:

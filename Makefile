@@ -4,13 +4,16 @@
 SHELL := /bin/bash -eu -o pipefail
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PATH
+# macOS ends a forked process that begins to use Objective-C, as Python does when it looks up the system's proxies;
+# Ansible forks for each task, and its documentation names this way out. It has to be there before Python starts.
+export OBJC_DISABLE_INITIALIZE_FORK_SAFETY := YES
 PYTHON ?= python3
 
 .PHONY: help deploy test test-all survive lint destroy lock
 .DEFAULT_GOAL := help
 
 help: ## Show the commands
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deploy: .venv/.installed ## Start a cluster if none runs, build the images, deploy the site
 	@ansible-playbook site.yml

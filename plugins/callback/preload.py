@@ -3,12 +3,18 @@
 Ansible runs every task in a fork of its own: what the parent has imported, all of them have. Else each look at the
 cluster would cost a fifth of a second more. The forks' garbage collectors then leave the parent's objects alone: to
 look at them would copy their memory, a fifth of what a small task costs.
+
+On macOS a fork that asks the system for its proxies is ended by it. The client asks unless the environment names some,
+so it is told there that none is wanted.
 """
 
 from __future__ import annotations
 
 import gc
+import os
+import sys
 from typing import Any
+from urllib.request import getproxies_environment
 
 from ansible.plugins.callback import CallbackBase
 
@@ -30,6 +36,8 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         if task.action.startswith("kubernetes_django.site.") and "kubeconfig" in task.args:
+            if sys.platform == "darwin" and not getproxies_environment():
+                os.environ["no_proxy"] = "*"
             import kubernetes.config  # noqa: F401 (for the workers)
 
             gc.freeze()

@@ -33,6 +33,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils import (
     site_id,
     variables,
 )
+from ansible_collections.kubernetes_django.site.plugins.module_utils.addresses import is_local
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_backups import check_backups
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_exporter import check_exporter
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_pods import check_priority_class
@@ -411,16 +412,3 @@ def node_facts(kube: Kube) -> dict[str, Any]:
         "site_minikube": labels.get("minikube.k8s.io/name", ""),
         "site_node_is_here": len(nodes) == 1 and bool(here) and os.geteuid() == 0,
     }
-
-
-def is_local(address: str) -> bool:
-    """Whether an address is one of this machine's: only such can be bound."""
-    import socket
-
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((address, 0))
-        except OSError:
-            return False
-    return True

@@ -3,6 +3,7 @@
 Its argument: the role's variables without their prefix, as JSON. What it prints, as JSON:
     references: of the images; the tag of one that is built is a hash of its content.
     problems: sentences for people; nothing can be done until they are solved.
+    notes: sentences for people, of what was decided.
     packages: Debian packages to install before asking again.
     steps: label and arguments for step.py, in order; none when all is there.
     and what the steps need to know.
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import shutil
 import sys
@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import builders
+import clusters
 import content
-from clusters import ClusterError, Minikube, Registry
+from clusters import Cluster, ClusterError, Registry
 
 BASES = Path(__file__).resolve().parents[3] / "images"
 # What building takes at its peak is half of it.
@@ -31,45 +32,124 @@ BUILD_MB = 2000
 
 def plan(variables: dict[str, Any]) -> dict[str, Any]:
     """Return the plan for the role's `variables`."""
-    result: dict[str, Any] = {"variables": variables, "problems": [], "packages": [], "steps": []}
+    result: dict[str, Any] = {"variables": variables, "problems": [], "packages": [], "steps": [], "notes": []}
+    wanted = [name for name in ("postgres", "django") if not variables[f"{name}_reference"]]
     if problems := variable_problems(variables):
         return result | {"problems": problems}
-    if variables["django_reference"] and variables["postgres_reference"]:
-        return result | {"references": references(variables, "registry")}
-    # What `auto` came to last time counts: a site does not change its bases because a registry is away for a moment.
-    decided = Path(variables["cache"], "source")
-    source = variables["source"]
-    if source == "auto":
-        source = decided.read_text() if decided.exists() else ""
-    builder, missing = None, []
+    if not wanted:
+        return result | {"source": "registry", "references": references(variables, "registry")}
+    builder, source = None, known_source(variables)
+    if not source:
+        builder = find_builder(variables)
+        source, result["notes"] = choose_source(variables, builder, wanted)
+    result |= {"source": source}
+    if problems := official_problems(variables, source):
+        return result | {"problems": problems}
+    if source == "registry" and wanted == ["postgres"]:
+        # The cluster pulls it: nobody needs to know what its nodes are, or what this machine can build.
+        return result | {"references": references(variables, source)}
+    variables["platform"], problems = choose_platform(variables, source)
+    if problems:
+        return result | {"problems": problems}
+    result["references"] = references(variables, source)
     try:
-        if source:
-            result |= {"source": source, "references": references(variables, source)}
-            missing = missing_images(variables, source, result["references"], None)
-            if not missing:
-                return result
+        cluster = clusters.find(variables)
+        missing = missing_images(variables, source, result["references"], cluster, None)
+        if not missing:
+            return result
         # Something is to be built: from here on, seconds do not matter.
-        builder = builders.find(variables["builder"])
-        if not source:
-            python = variables["base_python"]
-            answers = builder and (builder.has(python) or builder.registry_has(python))
-            source = "registry" if answers else "debian"
-            if answers:
-                content.write(decided, source)  # step.py writes the other answer, once it has proved right
-            result |= {"source": source, "references": references(variables, source)}
-        if builder:
-            missing = missing_images(variables, source, result["references"], builder)
+        builder = builder or find_builder(variables, cluster)
+        if builder and isinstance(cluster, Registry):
+            missing = missing_images(variables, source, result["references"], cluster, builder)
     except ClusterError as error:
         return result | {"problems": [str(error)]}
-    result["packages"], result["problems"] = packages(variables, source, builder)
-    if not builder or result["packages"] or result["problems"]:
-        return result
-    return result | {
+    return result | building(variables, source, missing, builder, cluster)
+
+
+def building(
+    variables: dict[str, Any],
+    source: str,
+    missing: list[str],
+    builder: builders.Builder | None,
+    cluster: Registry | Cluster,
+) -> dict[str, Any]:
+    """Return what the plan says of building the images that are `missing`, with `builder`, for `cluster`."""
+    needed, problems = packages(variables, source, builder, cluster)
+    if not builder or needed or problems:
+        return {"packages": needed, "problems": problems}
+    other = variables["platform"] != builder.builds_for()
+    return {
         "problems": disk_problems(variables) + (registry_problems(variables, builder) if source == "registry" else []),
-        "builder": {"kind": builder.kind, "environment": builder.environment},
+        "builder": {
+            "kind": builder.kind,
+            "environment": builder.environment,
+            "platform": variables["platform"] if other else "",
+        },
         "root_file_systems": {name: root_file_system(name, variables) for name in ("python", "postgres")},
         "steps": steps(source, missing),
     }
+
+
+# --- what is decided -----------------------------------------------------------------------------------------
+
+
+def known_source(variables: dict[str, Any]) -> str:
+    """Return where the bases come from, or nothing where `auto` has still to be decided.
+
+    What `auto` came to last time counts: a site does not change its bases because a registry is away for a moment.
+    """
+    decided = Path(variables["cache"], "source")
+    if variables["source"] != "auto":
+        return variables["source"]
+    return decided.read_text() if decided.exists() else ""
+
+
+def choose_source(
+    variables: dict[str, Any], builder: builders.Builder | None, wanted: list[str]
+) -> tuple[str, list[str]]:
+    """Return where the bases of the images that are `wanted` come from, and what there is to say about it."""
+    only_postgres = wanted == ["postgres"]
+    base = variables["base_postgres" if only_postgres else "base_python"]
+    if builder and (builder.has(base) or not builder.registry_lacks(base)):
+        # Kept; step.py keeps the other answer, once it has proved right.
+        content.write(Path(variables["cache"], "source"), "registry")
+        return "registry", []
+    if only_postgres and not (builder and can_install()):
+        return "registry", [
+            f"PostgreSQL is {base}, which the cluster pulls itself: this machine cannot build an image of its own. It"
+            " lacks pgBackRest and rclone, which postgres_archive and backups to S3 need: see docs/images.md"
+        ]
+    return "debian", []
+
+
+def choose_platform(variables: dict[str, Any], source: str) -> tuple[str, list[str]]:
+    """Return the platform of the images: image_platform, that of the nodes, or this machine's; and what is wrong."""
+    wanted, nodes = variables["platform"], variables["nodes"].get("platforms") or []
+    named = " and ".join(nodes)
+    if not wanted and len(nodes) > 1:
+        return "", [
+            f"image_platform: the cluster's nodes are {named}, and an image is for one of them. Name one, and keep the"
+            " site's pods on such nodes, or bring images for all of them (django_image, image_postgres_reference)"
+        ]
+    if wanted and nodes and wanted not in nodes:
+        return "", [
+            f"image_platform: is {wanted}, and the cluster's nodes are {named}, which cannot run it. Leave it empty,"
+            " for an image that fits the nodes"
+        ]
+    chosen = wanted or (nodes or [builders.here()])[0]
+    if source == "debian" and chosen != builders.here():
+        return "", [
+            f"image_source: base images from Debian packages can be made only for this machine's own platform,"
+            f" {builders.here()}, and the cluster needs {chosen}. Set image_source to registry, or run this on"
+            f" a {chosen} machine"
+        ]
+    return chosen, []
+
+
+def find_builder(variables: dict[str, Any], cluster: Registry | Cluster | None = None) -> builders.Builder | None:
+    """Return the program that builds, for `cluster` where it can run the images of one alone."""
+    only = getattr(cluster, "builder", "")
+    return builders.find(only if only and variables["builder"] == "auto" else variables["builder"])
 
 
 # --- what is wanted ------------------------------------------------------------------------------------------
@@ -91,7 +171,7 @@ def references(variables: dict[str, Any], source: str) -> dict[str, str]:
             content.files_of(context),
             base=python,
             arguments=variables["build_args"],
-            machine=platform.machine(),
+            platform=variables["platform"],
         )
         django = f"{prefix}:sha-{hashed}"  # a tag of digits alone would be a number in YAML
     return {"django": django, "postgres": variables["postgres_reference"] or postgres, "python": python}
@@ -109,7 +189,7 @@ def debian_tag(name: str, variables: dict[str, Any], without: tuple[str, ...] = 
         BASES,
         [name for name in ("debian.sh", "strip.sh", "sbom.py") if name not in without] + files,
         version=version(name, variables),
-        machine=platform.machine(),
+        platform=variables["platform"],
         refresh=variables["debian_refresh"],
     )
     return f"{version(name, variables)}-{hashed}"
@@ -122,7 +202,11 @@ def root_file_system(name: str, variables: dict[str, Any]) -> dict[str, Any]:
 
 
 def missing_images(
-    variables: dict[str, Any], source: str, names: dict[str, str], builder: builders.Builder | None
+    variables: dict[str, Any],
+    source: str,
+    names: dict[str, str],
+    cluster: Registry | Cluster,
+    builder: builders.Builder | None,
 ) -> list[str]:
     """Return those of django and postgres that must get into the cluster: neither the user's own nor a registry's.
 
@@ -131,17 +215,8 @@ def missing_images(
     wanted = [name for name in ("postgres", "django") if not variables[f"{name}_reference"]]
     if source == "registry" and "postgres" in wanted:
         wanted.remove("postgres")
-    if not wanted:
-        return []
-    if variables["registry"]:
-        present = Registry(Path(variables["cache"])).has([names[name] for name in wanted], builder)
-    elif variables["minikube_profile"]:
-        present = Minikube(variables["minikube"], variables["minikube_profile"]).has([names[name] for name in wanted])
-    else:
-        raise ClusterError(
-            "image_registry: only a minikube takes images without a registry. Name one that this machine"
-            " can push to and the cluster can pull from, or bring your own images (django_image)"
-        )
+    asked = [names[name] for name in wanted]
+    present = cluster.has(asked, builder) if isinstance(cluster, Registry) else cluster.has(asked)
     return [name for name in wanted if names[name] not in present]
 
 
@@ -178,14 +253,52 @@ def variable_problems(variables: dict[str, Any]) -> list[str]:
         )
     if not re.fullmatch(r"[a-z0-9]+([._-][a-z0-9]+)*", variables["name"]):
         problems.append(f"image_name: {variables['name']!r} must be lower-case letters and digits, joined by . _ or -")
+    if variables["delivery"] == "registry" and not variables["registry"]:
+        problems.append("image_registry: is empty, and image_delivery is registry. Name the registry to push to")
+    if variables["platform"] and not re.fullmatch(r"linux/[a-z0-9]+(/v\d+)?", variables["platform"]):
+        problems.append(
+            f"image_platform: {variables['platform']!r} must be linux and an architecture, such as linux/amd64 or"
+            " linux/arm64; empty takes that of the cluster's nodes"
+        )
     if not variables["django_reference"] and not Path(variables["context"], "Dockerfile").is_file():
         problems.append(f"image_context: there is no Dockerfile in {variables['context']}")
     return problems
 
 
-def packages(variables: dict[str, Any], source: str, builder: builders.Builder | None) -> tuple[list[str], list[str]]:
+def official_problems(variables: dict[str, Any], source: str) -> list[str]:
+    """Return what the site wants of PostgreSQL's image and the official one has not."""
+    base = variables["base_postgres"]
+    official = re.match(r"(.*/)?(library/|docker\.io/)?postgres[:@]", base)
+    if source != "registry" or variables["postgres_reference"] or not official:
+        return []
+    cures = {
+        "pgbackrest": ("postgres_archive", "Set postgres_archive to false"),
+        "rclone": ("postgres_backup_s3_endpoint", "Set postgres_backup_s3_image, such as docker.io/rclone/rclone:1.71"),
+    }
+    return [
+        f"{cures[program][0]}: needs {program}, which {base}, the official image of PostgreSQL, has not."
+        f" {cures[program][1]}; or name an image that has it (image_postgres_reference), or have one made from Debian"
+        " packages (image_source: debian, as root on Debian)"
+        for program in variables["postgres_programs"]
+    ]
+
+
+def can_install() -> bool:
+    """Return whether Debian packages can be installed here."""
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def packages(
+    variables: dict[str, Any], source: str, builder: builders.Builder | None, cluster: Registry | Cluster
+) -> tuple[list[str], list[str]]:
     """Return the Debian packages that are missing for building, and what is wrong where they cannot be installed."""
     wanted, needed = variables["builder"], []
+    only = getattr(cluster, "builder", "")
+    if only and (not builder or builder.kind != only):
+        return [], [
+            f"image_builder: {cluster.name} runs the images of its own {only}, and {only} must build them:"
+            f" `{only} info` must work, and image_builder be auto or {only}"
+        ]
     if not builder:
         if wanted not in ("auto", "buildah") or shutil.which("buildah"):
             tried = "buildah" if wanted == "auto" else wanted
@@ -196,14 +309,13 @@ def packages(variables: dict[str, Any], source: str, builder: builders.Builder |
         needed.append("buildah")
     if source == "debian" and not shutil.which("mmdebstrap"):
         needed.append("mmdebstrap")
-    root = os.geteuid() == 0
-    if needed and not (root and shutil.which("apt-get")):
+    if needed and not can_install():
         return [], [
             f"Building the images needs {' and '.join(needed)}: on Debian, run `apt-get install"
             f" {' '.join(needed)}` as root (a playbook run as root does it by itself). docker or podman, with a"
-            " container registry that answers, will do as well"
+            " container registry that answers, will do as well. With django_image nothing is built"
         ]
-    if source == "debian" and not root:
+    if source == "debian" and os.geteuid() != 0:
         why = "" if variables["source"] == "debian" else f"no registry answers for {variables['base_python']}, and "
         return [], [
             f"image_source: {why}base images from Debian packages can be made only as root. Run the playbook as"
@@ -213,13 +325,18 @@ def packages(variables: dict[str, Any], source: str, builder: builders.Builder |
 
 
 def registry_problems(variables: dict[str, Any], builder: builders.Builder) -> list[str]:
-    """Return which base images no registry has."""
-    return [
-        f"image_{base}: {variables[base]} cannot be had within 10 s. Check its name and the network"
-        f" (`{builder.kind} pull {variables[base]}`), or set image_source to debian"
-        for base, own in (("base_python", "django_reference"), ("base_postgres", "postgres_reference"))
-        if not variables[own] and not builder.has(variables[base]) and not builder.registry_has(variables[base])
-    ]
+    """Return which base images cannot be had from their registry, and why. The cluster itself pulls PostgreSQL's."""
+    problems = []
+    for base, own in (("base_python", "django_reference"), ("base_postgres", "postgres_reference")):
+        reference = variables[base]
+        if variables[own] or builder.has(reference) or not (answer := builder.registry_lacks(reference)):
+            continue
+        cure = builder.explain(reference, answer) or "Check its name and the network"
+        problems.append(
+            f"image_{base}: {reference} cannot be had within 10 s ({answer}). {cure}; `{builder.kind} pull {reference}`"
+            " must work. Or set image_source to debian"
+        )
+    return problems
 
 
 def disk_problems(variables: dict[str, Any]) -> list[str]:

@@ -19,13 +19,15 @@ import shutil
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import clusters
 import content
 from builders import Builder
-from clusters import ClusterError, Minikube, Registry
+from clusters import ClusterError, Registry
 from commands import CommandError, ask, perform
 
 # The Dockerfile takes it from there as well.
@@ -112,39 +114,58 @@ class Step:
                     secrets=pip_secrets(private),
                     epoch=epoch(source),
                 ),
-                f"It was built in {source} (image_context) on {self.references['python']} (image_source,"
-                " image_base_python), with this machine's pip settings (pip config list).",
+                self.explain_build,
             )
         self.forget_older(reference)
 
     def deliver(self, name: str) -> None:
         """Bring the image to where the cluster finds it. A tag that is there is never sent again."""
-        reference, registry = self.references[name], self.variables["registry"]
-        if registry:
-            self.run(
-                f"push-{name}",
-                self.builder.push(reference),
-                f"image_registry: is {registry} right, and did `{self.builder.kind} login` succeed for it?",
-            )
-            Registry(self.cache).remember(reference)
+        reference, cluster = self.references[name], clusters.find(self.variables)
+        if isinstance(cluster, Registry):
+            self.run(f"push-{name}", self.builder.push(reference), partial(self.explain_push, reference))
+            cluster.remember(reference)
             return
-        cluster = Minikube(self.variables["minikube"], self.variables["minikube_profile"])
         if cluster.has([reference]):
             return
         with self.folder() as folder:
             archive = folder / "image.tar"
-            self.run(f"save-{name}", self.builder.save(reference, archive), "Is there room in image_cache?")
-            self.run(f"load-{name}", cluster.load(archive), "Has minikube's disk room?")
+            if command := cluster.load(archive):
+                self.run(f"save-{name}", self.builder.save(reference, archive), "Is there room in image_cache?")
+                self.run(f"load-{name}", command, cluster.hint)
         if not cluster.has([reference]):
-            raise StepError(f"minikube took {reference} without complaint, but does not have it: is its disk full?")
+            raise StepError(f"{cluster.name} took {reference} without complaint, but does not have it. {cluster.hint}")
 
-    def run(self, name: str, command: list[str], hint: str, **environment: str) -> None:
-        """Run `command`, its output in logs/`name`.log. Raises StepError with the output's end and `hint`."""
+    def run(self, name: str, command: list[str], hint: str | Callable[[str], str], **environment: str) -> None:
+        """Run `command`, its output in logs/`name`.log.
+
+        Raises StepError with the output's end and `hint`, which may depend on that.
+        """
         log = self.cache / "logs" / f"{name}.log"
         try:
             perform(command, log, seconds=STEP_SECONDS, environment=self.builder.environment | environment)
         except CommandError as error:
-            raise StepError(f"{error}\n\n{name} failed, its whole output is in {log}.\n{hint}") from error
+            said = str(error)
+            cure = hint if isinstance(hint, str) else hint(said)
+            raise StepError(f"{said}\n\n{name} failed, its whole output is in {log}.\n{cure}") from error
+
+    def explain_build(self, said: str) -> str:
+        """What to look at where the web app's image was not built."""
+        platform = self.builder.platform
+        if platform and "exec format error" in said.lower():
+            return (
+                f"image_platform: this machine cannot run programs for {platform}, as a build for it does. Install what"
+                " emulates them (on Debian `apt-get install qemu-user-static`; Docker Desktop has it), or build on such"
+                " a machine and bring the image (django_image)."
+            )
+        return (
+            f"It was built in {self.variables['context']} (image_context) on {self.references['python']} (image_source,"
+            " image_base_python), with this machine's pip settings (pip config list)."
+        )
+
+    def explain_push(self, reference: str, said: str) -> str:
+        """What to do where an image was not pushed."""
+        cure = self.builder.explain(reference, said) or f"Does `{' '.join(self.builder.push(reference))}` work?"
+        return f"image_registry: {reference} was not pushed. {cure}"
 
     @contextlib.contextmanager
     def folder(self) -> Iterator[Path]:
@@ -154,6 +175,8 @@ class Step:
 
     def forget_older(self, reference: str) -> None:
         """Take the images that `reference` replaces out of the builder's store; the cluster keeps its own."""
+        if clusters.delivery(self.variables) == "docker-desktop":
+            return  # there it has no other
         same_version = reference.rpartition("-")[0] + "-"
         older = [
             image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -87,6 +88,39 @@ def test_pods_are_restricted(rendered: dict[str, list[dict]]) -> None:
             assert context["capabilities"] == {"drop": ["ALL"]}, name
             for kind in ("requests", "limits"):
                 assert container["resources"][kind]["ephemeral-storage"], f"{name}: {container['name']}"
+
+
+def all_pod_specs(item: object) -> list[dict]:
+    """Every pod spec in an object, whatever it is of."""
+    found = [item] if isinstance(item, dict) and "containers" in item else []
+    inner = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+    return found + [spec for each in inner for spec in all_pod_specs(each)]
+
+
+def test_every_pod_pulls_with_the_logins(rendered: dict[str, list[dict]], request: pytest.FixtureRequest) -> None:
+    """Also the Job in a namespace of its own, which has copies of them."""
+    given = next(yaml.safe_load(path.read_text()) for path in SETS if path.stem in request.node.name)
+    names = given.get("site_pull_secrets", [])
+    specs = {name: spec for name, items in rendered.items() for spec in all_pod_specs(items)}
+    # Those of the templates, so that a new one is not forgotten for the way it is written.
+    assert set(specs) >= {
+        path.name.removesuffix(".j2") for path in TEMPLATES if re.search(r"containers['\"]?:|_backup_pod", path.read_text())
+    }
+    for name, spec in specs.items():
+        assert [each["name"] for each in spec.get("imagePullSecrets", [])] == names, name
+    namespace, *copies = rendered["directory.namespace.yaml"]
+    assert [copy["metadata"]["name"] for copy in copies] == names
+    for copy in copies:
+        assert copy["metadata"]["namespace"] == namespace["metadata"]["name"]
+        assert copy["type"] == "kubernetes.io/dockerconfigjson"
+    if names:
+        (made,) = rendered["registry.secret.yaml"]
+        assert copies[0]["data"] == made["data"]
+        logins = json.loads(base64.b64decode(made["data"][".dockerconfigjson"]))["auths"]
+        for login in given["secrets_registry_logins"]:
+            server = login["server"].replace("docker.io", "https://index.docker.io/v1/")
+            together = f"{login['username']}:{login['password']}"
+            assert base64.b64decode(logins[server]["auth"]).decode() == together
 
 
 def test_no_secret_in_an_environment(rendered: dict[str, list[dict]]) -> None:

@@ -25,6 +25,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils import (
     checks_backups,
     checks_django,
     checks_ingress,
+    checks_registry,
     checks_secrets,
     checks_upgrade,
     lease,
@@ -71,6 +72,7 @@ FACTS = {
     "site_identity",
     "site_lease",
     "site_labels",
+    "site_pod_pull_secrets",
     "site_pod_security_context",
     "site_container_resources",
     "site_container_security_context",
@@ -199,7 +201,7 @@ class ActionModule(ActionBase):
         ]
         if not findings:
             findings += checks_django.check_options(values) + checks_backups.check_schedules(values)
-            findings += check_exporter(values)
+            findings += check_exporter(values) + checks_registry.check_logins(values)
             findings += checks_ingress.check_options(values)
         return values, findings
 
@@ -263,6 +265,7 @@ def check_cluster(
     facts["site_secrets"] = {secret: checksum(data) for secret, data in secrets.items()}
     ingress_facts, ingress_findings = checks_ingress.check_ingress(kube, values, secrets, namespace is not None)
     facts |= ingress_facts
+    findings += checks_registry.check_pull_secrets(kube, values, namespace is not None)
     findings += ingress_findings + check_priority_class(kube, values.get("site_priority_class", ""))
     if "postgres_settings" in values:
         kept = facts["storage_volume_prepared"] or (facts["site_node_is_here"] and holds_data(values))

@@ -316,6 +316,15 @@ def test_profile_of_another_driver(user: Machine) -> None:
     assert "--driver=docker" in started(user)
 
 
+def test_start_takes_too_long(user: Machine) -> None:
+    """It is ended, with all that it started, and what it said last is shown."""
+    user.world({"minikube": "hangs"})
+    user.variables["minikube_start_timeout"] = 5
+    seen = user.fails(CLUSTER)
+    assert "minikube start failed to end within 5 s (minikube_start_timeout):" in seen
+    assert "* Pulling base image v0.0.50 ..." in seen
+
+
 def test_half_made_profile(user: Machine) -> None:
     """What a start left that failed half-way is started again, and destroy takes it away."""
     user.world({"minikube": "fails"})
@@ -420,7 +429,8 @@ def test_driver_none_where_no_debian_answers(ubuntu: Machine) -> None:
     """It shows before the first build, with the cure; a mirror that answers is used, with Debian's own keys."""
     ubuntu.world({"debian": []})
     seen = ubuntu.fails(CLUSTER)
-    assert "Debian 13, from which the images are made, cannot be fetched: - 'E: Failed to fetch" in seen
+    assert "Debian 13, from which the images are made, cannot be fetched:" in seen
+    assert "E: Failed to fetch http://deb.debian.org/debian/dists/trixie/InRelease Could not connect" in seen
     assert "Set minikube_debian_mirror to a mirror of Debian that this host reaches. Nothing was built." in seen
     assert ubuntu.calls("apt-get", "-o", "DPkg::Lock::Timeout=300", "install")[-1][-1] == "debian-archive-keyring"
 

@@ -159,7 +159,6 @@ def write_kubeconfig(path: Path, server: str, name: str = "there") -> Path:
             {
                 "apiVersion": "v1",
                 "kind": "Config",
-                "current-context": name,
                 "clusters": [{"name": name, "cluster": {"server": server}}],
                 "users": [{"name": name, "user": {"token": "nothing"}}],
                 "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],

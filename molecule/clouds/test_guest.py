@@ -97,6 +97,11 @@ class Guest:
         for each in [folder, *folder.iterdir()]:
             os.chown(each, NOBODY, NOBODY)
 
+    def _home(self) -> dict[str, str]:
+        """A home: the system has none for this user."""
+        ansible = self.folder / ".ansible"
+        return {"HOME": str(self.folder), "ANSIBLE_HOME": str(ansible), "ANSIBLE_REMOTE_TEMP": str(ansible / "tmp")}
+
     def play(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a playbook on the site in the given namespace."""
         user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
@@ -112,9 +117,7 @@ class Guest:
         return subprocess.run(
             [*user, TOOLS / "ansible-playbook", *place, name, *arguments],
             cwd=ROOT,
-            env=os.environ
-            | WITHOUT_COLOURS
-            | {"HOME": str(self.folder), "ANSIBLE_HOME": str(self.folder / ".ansible")},
+            env=os.environ | WITHOUT_COLOURS | self._home(),
             capture_output=True,
             text=True,
             check=False,

@@ -68,6 +68,7 @@ class Kube:
     def __init__(self, kubeconfig: str, context: str) -> None:
         # Imported here: it takes 0.3 s, and only the plugins that talk to a cluster should pay for it.
         from kubernetes import config
+        from kubernetes.config import kube_config
 
         self.context = context
         # As kubectl takes it: several files, of which some may be missing.
@@ -79,7 +80,8 @@ class Kube:
                 "or set cluster_kubeconfig to the kubeconfig of yours."
             )
         try:
-            contexts = [entry["name"] for entry in config.list_kube_config_contexts(config_file=files)[0]]
+            # The library's list_kube_config_contexts fails where no context is the current one.
+            contexts = [entry["name"] for entry in kube_config.KubeConfigMerger(files).config["contexts"]]
         except config.ConfigException:
             contexts = []
         if context not in contexts:

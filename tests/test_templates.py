@@ -104,7 +104,9 @@ def test_every_pod_pulls_with_the_logins(rendered: dict[str, list[dict]], reques
     specs = {name: spec for name, items in rendered.items() for spec in all_pod_specs(items)}
     # Those of the templates, so that a new one is not forgotten for the way it is written.
     assert set(specs) >= {
-        path.name.removesuffix(".j2") for path in TEMPLATES if re.search(r"containers['\"]?:|_backup_pod", path.read_text())
+        path.name.removesuffix(".j2")
+        for path in TEMPLATES
+        if re.search(r"containers['\"]?:|_backup_pod", path.read_text())
     }
     for name, spec in specs.items():
         assert [each["name"] for each in spec.get("imagePullSecrets", [])] == names, name

@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import random
 import re
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from test_backup_scripts import SCRIPTS, SERVERS, as_postgres, last_line, open_folder, pytestmark
 
 __all__ = ["pytestmark"]
 
 DAYS = 7
+ENTRYPOINT = ROOT / "images" / "postgres" / "docker-entrypoint.sh"
 
 
 class Site:
@@ -27,15 +31,16 @@ class Site:
         self.folder, self.data = folder, folder / "volume" / "pgdata"
         self.archives = folder / "backups" / "archive"
         self.variables = {
-            "PATH": f"{SERVERS[-1]}:/usr/bin:/bin:/usr/sbin:/sbin",
+            "PATH": f"{folder}/bin:{SERVERS[-1]}:/usr/bin:/bin:/usr/sbin:/sbin",
             "LANG": "C.UTF-8",
             "TMPDIR": str(folder / "tmp"),
             "PGDATA": str(self.data),
             "SOCKETS": str(folder),
             "BACKUPS": str(folder / "backups"),
             "ARCHIVE_DAYS": str(DAYS),
+            "PG_MAJOR": SERVERS[-1].parent.name,
         }
-        for name in ("backups", "tmp", "volume"):
+        for name in ("backups", "bin", "tmp", "volume"):
             (folder / name).mkdir()
         shutil.copytree(SCRIPTS, folder / "scripts")
         subprocess.run(["chown", "-R", "postgres:postgres", folder], check=True)
@@ -57,21 +62,38 @@ class Site:
 
     def lose(self) -> None:
         """Lose the data, and start anew."""
-        self.stop("immediate")
+        self.stop(signal.SIGQUIT)
         shutil.rmtree(self.data)
         self.make()
 
-    def start(self, archive_command: str = "") -> None:
-        """Start the server, which archives its log."""
-        options = f"-c listen_addresses= -c unix_socket_directories={self.folder} -c archive_mode=on"
-        options += f" -c archive_command='{archive_command or f'bash {self.folder}/scripts/pgbackrest.sh push %p'}'"
-        log = str(self.folder / "log")
-        done = self.program("pg_ctl", "-D", str(self.data), "-l", log, "-w", "-o", options, "start")
-        assert done.returncode == 0, (self.folder / "log").read_text()
+    def begin(self, *command: str) -> subprocess.Popen[str]:
+        """Start a program as PostgreSQL's user, as the head of a group of processes; its output goes to the log."""
+        with (self.folder / "log").open("a") as log:
+            place = {"env": self.variables, "cwd": self.folder, "stdout": log, "stderr": subprocess.STDOUT}
+            return subprocess.Popen(command, user="postgres", group="postgres", process_group=0, text=True, **place)
 
-    def stop(self, how: str = "fast") -> None:
-        """Stop the server."""
-        self.program("pg_ctl", "-D", str(self.data), "-m", how, "-w", "stop")
+    def start(self, archive_command: str = "") -> None:
+        """Start the server, which archives its log, as its container does."""
+        self.start_soon(archive_command)
+        self.wait_for(lambda: self.sql("select 1") == "1")
+
+    def start_soon(self, archive_command: str = "") -> None:
+        """Start the server, and do not wait until it answers."""
+        options = [f"-cunix_socket_directories={self.folder}", "-clisten_addresses=", "-carchive_mode=on"]
+        options.append(f"-carchive_command={archive_command or f'bash {self.folder}/scripts/pgbackrest.sh push %p'}")
+        self.server = self.begin(str(ENTRYPOINT), "postgres", *options)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop the server: by SIGINT as Kubernetes does, by SIGQUIT as a power cut would."""
+        self.server.send_signal(how)
+        self.server.wait()
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait until something is so."""
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline, (self.folder / "log").read_text()
+            time.sleep(0.1)
 
     def sql(self, sql: str) -> str:
         """What a statement returns, or the error."""
@@ -93,11 +115,7 @@ class Site:
     def archive_all(self) -> None:
         """All that was written is in the archive."""
         file = self.sql("select pg_walfile_name(pg_switch_wal())")
-        for _ in range(100):
-            if self.sql(f"select last_archived_wal >= '{file}' from pg_stat_archiver") == "t":
-                return
-            time.sleep(0.1)
-        pytest.fail((self.folder / "log").read_text())
+        self.wait_for(lambda: self.sql(f"select last_archived_wal >= '{file}' from pg_stat_archiver") == "t")
 
     def identifier(self) -> str:
         """Of the server's data, and of its archive."""
@@ -127,13 +145,30 @@ class Site:
 
     def restore(self, moment: str) -> str:
         """Restore to a moment, as the playbook does; return what was said."""
-        checked = self.script("check", moment)
-        assert checked.returncode == 0, checked.stderr
-        self.stop("immediate")
-        run = self.script("restore", moment)
-        assert run.returncode == 0, run.stdout + run.stderr
+        said = ""
+        for verb in ("check", "flush", "restore"):
+            if verb == "restore":
+                self.stop()
+            run = self.script(verb, moment)
+            assert run.returncode == 0, run.stdout + run.stderr
+            said += run.stdout
         self.start()
-        return checked.stdout + run.stdout
+        return said
+
+    def when_restoring(self, command: str) -> None:
+        """Run a command when a restore begins to write."""
+        mkdir = self.folder / "bin" / "mkdir"
+        mkdir.write_text(f'#!/bin/bash\n/usr/bin/mkdir "$@"\n[[ $* != *.restoring ]] || {{ {command}; }}\n')
+        mkdir.chmod(0o755)
+
+    def base_backup(self) -> None:
+        """Make one now, as the keeper does once a day."""
+        place = {"PGBACKREST_STANZA": "main", "PGBACKREST_PG1_PATH": str(self.data), "PGBACKREST_CONFIG": "/dev/null"}
+        place["PGBACKREST_REPO1_PATH"] = str(self.archives / self.identifier())
+        place |= {"PGBACKREST_PG1_SOCKET_PATH": str(self.folder), "PGBACKREST_LOG_LEVEL_FILE": "off"}
+        place |= {"PGBACKREST_START_FAST": "y", "PGBACKREST_REPO1_RETENTION_FULL": "100"}
+        run = as_postgres(self.folder, self.variables | place, "pgbackrest", "backup", "--type=full")
+        assert run.returncode == 0, run.stdout + run.stderr
 
 
 @pytest.fixture
@@ -141,19 +176,71 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     made = Site(open_folder(tmp_path_factory, "archive"))
     assert "made a base backup" in made.keep()
     yield made
-    made.stop("immediate")
+    made.stop(signal.SIGQUIT)
 
 
-def test_moment_of_this_server(site: Site) -> None:
+def test_forward_and_back_across_restores(site: Site) -> None:
     first = site.write("first")
-    site.write("second")
+    second = site.write("second")
+    third = site.write("third")
     site.restore(first)
     assert site.rows() == ["first"]
-    # And on from there: what was undone is not there, what came after it is.
-    third = site.write("third")
-    site.write("fourth")
-    site.restore(third)
-    assert site.rows() == ["first", "third"]
+    # Past the base backup, which is on the timeline before.
+    fourth = site.write("fourth")
+    site.restore(second)
+    assert site.rows() == ["first", "second"]
+    assert "made a base backup" in site.keep()
+    fifth = site.write("fifth")
+    for moment, rows in {
+        fourth: ["first", "fourth"],
+        third: ["first", "second", "third"],
+        fifth: ["first", "second", "fifth"],
+        first: ["first"],
+    }.items():
+        site.restore(moment)
+        assert site.rows() == rows
+    # What was there before all of it.
+    assert (site.data.with_name("pgdata.original") / "PG_VERSION").exists()
+    site.stop()
+    shutil.rmtree(site.data)
+    site.data.with_name("pgdata.original").rename(site.data)
+    site.start()
+    assert site.rows() == ["first", "second", "third"]
+
+
+def check_series(site: Site, seed: int, steps: int) -> None:
+    """Write rows, make base backups and restore to moments, at random; the rows must be those of the moment."""
+    chance = random.Random(seed)
+    rows: list[str] = []
+    moments = [(site.write("0"), ["0"])]
+    rows = ["0"]
+    for step in range(1, steps):
+        match chance.choice(["write", "write", "restore", "restore", "base"]):
+            case "write":
+                rows = [*rows, str(step)]
+                moments.append((site.write(str(step)), rows))
+            case "base":
+                site.base_backup()
+            case "restore":
+                moment, rows = chance.choice(moments)
+                site.restore(moment)
+                told = f"seed {seed}, step {step}, to {moment}, of {moments}\n{(site.folder / 'log').read_text()}"
+                assert site.rows() == rows, told
+                time.sleep(1.1)
+    before = "2020-01-01 00:00:00"
+    said = last_line(site.script("check", before))
+    cannot = r"to_time: 2020-01-01 00:00:00 UTC cannot be restored\. "
+    assert re.fullmatch(cannot + r"These moments can: 20\S+ \S+ UTC to 20\S+ \S+ UTC\.", said), said
+
+
+def test_random_series_of_restores(site: Site) -> None:
+    check_series(site, seed=1, steps=14)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(2, 8))
+def test_long_random_series_of_restores(site: Site, seed: int) -> None:
+    check_series(site, seed, steps=30)
 
 
 def test_moment_of_a_server_whose_data_is_lost(site: Site) -> None:
@@ -171,8 +258,10 @@ def test_moment_of_a_server_whose_data_is_lost(site: Site) -> None:
     site.keep()
     site.restore(first)
     assert site.rows() == ["first"]
+    # The first server, the one that began anew, and the first one's data again, on which the server runs now.
     listed = site.script("list").stdout
-    assert len(re.findall(r'{"archive": {"server": "\d+", "from": "20\S+Z", "to": "20\S+Z"}}', listed)) == 2, listed
+    servers = re.findall(r'{"archive": {"server": "(\d+)", "from": "20\S+Z", "to": "20\S+Z"}}', listed)
+    assert servers[0] == servers[2] == site.identifier() != servers[1], listed
 
 
 def test_server_with_damaged_data(site: Site) -> None:
@@ -181,7 +270,7 @@ def test_server_with_damaged_data(site: Site) -> None:
     site.archive_all()
     last = site.write("last")
     site.archive_all()
-    site.stop("immediate")
+    site.stop(signal.SIGQUIT)
     os.truncate(site.data / "global" / "pg_control", 0)
     assert "The server does not answer: what it has not archived is not restored." in site.restore(last)
     assert site.rows() == ["first", "last"]
@@ -237,27 +326,119 @@ def test_archive_of_a_server_that_is_no_more_is_kept_for_its_days(site: Site) ->
     assert len(list(site.archives.iterdir())) == 2
 
 
-def test_volume_without_room_is_told_before_the_server_is_stopped(site: Site) -> None:
-    """What is there is kept aside, so it needs its size twice."""
-    moment = site.write("first")
+@contextlib.contextmanager
+def small_volume(site: Site, megabytes: int) -> Iterator[None]:
+    """The server's data is on a volume that has this much room beside it; the server is stopped before and after."""
     site.stop()
-    aside = site.data.with_name("aside")
-    site.data.rename(aside)
     volume = site.data.parent
-    megabytes = int(site.program("du", "-sm", str(aside)).stdout.split()[0])
-    shutil.move(aside, site.folder / "aside")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes + 20}m,mode=0777", "small", volume], check=True)
+    used = int(site.program("du", "-sm", str(volume)).stdout.split()[0])
+    kept = volume.rename(site.folder / "kept")
+    volume.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={used + megabytes}m,mode=0777", "small", volume], check=True)
     try:
-        site.program("cp", "-a", str(site.folder / "aside"), str(site.data))
-        site.start()
-        said = last_line(site.script("check", moment))
-        assert re.match(
-            r"storage_size: the data is kept aside .* which takes \d+ MB; the volume has \d+ MB free", said
-        ), said
-        assert site.rows() == ["first"]
+        subprocess.run(["cp", "-a", f"{kept}/.", volume], check=True)
+        yield
     finally:
-        site.stop("immediate")
-        subprocess.run(["umount", volume], check=True)
+        shutil.rmtree(kept)
+        subprocess.run(["cp", "-a", volume, kept], check=True)
+        subprocess.run(["umount", "--lazy", volume], check=True)
+        volume.rmdir()
+        kept.rename(volume)
+
+
+def test_volume_without_room_is_told_before_the_server_is_stopped(site: Site) -> None:
+    """What is there is kept until the restored data is, so it needs its size twice."""
+    first = site.write("first")
+    with small_volume(site, 60):
+        site.start()
+        said = last_line(site.script("check", first))
+        needs = r"storage_size: the data of that moment takes \d+ MB beside the data that is there, "
+        assert re.fullmatch(needs + r"and the volume has \d+ MB free\. Make it larger\.", said), said
+        assert site.rows() == ["first"]
+        site.stop()
+    site.start()
+    # What earlier restores have kept is named, and counts as room where it is to be deleted.
+    site.restore(first)
+    with small_volume(site, 80):
+        site.start()
+        assert re.search(
+            r"or delete what was there before the first restore, \d+ MB: -e forget_original=true\.$",
+            last_line(site.script("check", first)),
+        )
+        site.variables["FORGET_ORIGINAL"] = "true"
+        site.restore(first)
+        assert site.rows() == ["first"]
+        site.stop()
+    site.start()
+
+
+def test_restore_that_fills_the_volume_clears_up(site: Site) -> None:
+    first = site.write("first")
+    site.write("second")
+    with small_volume(site, 300):
+        site.start()
+        said = site.script("check", first)
+        assert said.returncode == 0, said.stderr
+        site.script("flush", first)
+        site.stop()
+        # Somebody else takes the room after it was asked for.
+        ballast = site.data.with_name("ballast")
+        site.when_restoring(f"fallocate -l 285M {ballast}")
+        run = site.script("restore", first)
+        assert last_line(run).startswith("to_time: the data could not be restored, and the data is as it was: "), run
+        assert last_line(run).endswith("(the volume has 0 MB free)")
+        assert not site.data.with_name("pgdata.restoring").exists()
+        ballast.unlink()
+        site.start()
+        assert site.rows() == ["first", "second"]
+        site.stop()
+    site.start()
+
+
+def test_restore_killed_at_any_moment_has_happened_or_not(site: Site) -> None:
+    """Whoever starts the server afterwards finds one or the other, and no half; the next restore works."""
+    first = site.write("first")
+    second = site.write("second")
+    chance = random.Random(4)
+    for number in range(6):
+        site.restore(second) if site.rows() != ["first", "second"] else None
+        site.script("flush", first)
+        site.stop()
+        script = site.begin("bash", str(site.folder / "scripts" / "pgbackrest.sh"), "restore", first)
+        time.sleep(chance.uniform(0.5, 6))
+        os.killpg(script.pid, signal.SIGKILL)
+        script.wait()
+        site.start()
+        assert site.rows() in (["first"], ["first", "second"]), number
+        assert not site.data.with_name("pgdata.restoring").exists()
+    for moment, rows in {second: ["first", "second"], first: ["first"]}.items():
+        site.restore(moment)
+        assert site.rows() == rows
+
+
+def test_server_and_restore_never_work_on_the_data_together(site: Site) -> None:
+    """Whichever of the two comes first."""
+    first = site.write("first")
+    site.write("second")
+    site.script("flush", first)
+    flock = site.folder / "bin" / "flock"
+    flock.write_text('#!/bin/bash\nexec /usr/bin/flock "${@/#60/2}"\n')
+    flock.chmod(0o755)
+    said = last_line(site.script("restore", first))
+    assert said == "a server or another restore still works on the data: stop it first."
+    assert site.rows() == ["first", "second"]
+    flock.unlink()
+
+    site.stop()
+    site.when_restoring(f"touch {site.folder}/slow; sleep 4")
+    script = site.begin("bash", str(site.folder / "scripts" / "pgbackrest.sh"), "restore", first)
+    site.wait_for((site.folder / "slow").exists)
+    site.start_soon()
+    site.wait_for(lambda: "another server or a restore still uses" in (site.folder / "log").read_text())
+    assert "could not connect" in site.sql("select 1") or "No such file" in site.sql("select 1")
+    assert script.wait() == 0
+    site.wait_for(lambda: site.sql("select 1") == "1")
+    assert site.rows() == ["first"]
 
 
 def test_status_tells_whether_the_log_is_archived(site: Site) -> None:

@@ -234,7 +234,7 @@ def test_two_servers_never_share_the_data(container: Container, tmp_path: Path) 
     container.wait_for(running, "ready to accept connections", count=2)
     first, container.log = container.log, tmp_path / "second"
     second = container.start()
-    container.wait_for(second, "another server still uses")
+    container.wait_for(second, "another server or a restore still uses")
     time.sleep(1)
     assert "ready" not in container.output()
     container.log, second_log = first, container.log
@@ -242,6 +242,30 @@ def test_two_servers_never_share_the_data(container: Container, tmp_path: Path) 
     container.log = second_log
     container.wait_for(second, "ready to accept connections")
     container.stop(second)
+
+
+def test_a_restore_that_was_ended_between_its_renames_has_not_happened(container: Container) -> None:
+    running = container.start()
+    container.wait_for(running, "ready to accept connections", count=2)
+    container.stop(running)
+    volume = container.folders["volume"]
+    container.data.rename(volume / "data.replaced")
+    (volume / "data.restoring").mkdir()
+    # What an older server has made of it.
+    container.data.mkdir(mode=0o700)
+    subprocess.run(["chown", "-R", "postgres:postgres", container.data, volume / "data.restoring"], check=True)
+    running = container.start()
+    container.wait_for(running, "ready to accept connections")
+    assert "putting /volume/data.replaced back: a restore was ended between its renames" in container.output()
+    assert container.query(running, "select count(*) from t") == "1000"
+    container.stop(running)
+    assert sorted(path.name for path in volume.iterdir() if not path.name.startswith(".")) == ["data"]
+
+
+def test_data_that_was_taken_away_is_no_new_site(container: Container) -> None:
+    (container.folders["volume"] / "data.original").mkdir()
+    said = container.fail()
+    assert "/volume/data is empty, and /volume/data.original or .replaced has the data of before a restore" in said
 
 
 @pytest.mark.parametrize(

@@ -125,10 +125,35 @@ wait_for_room() {
     trap - INT TERM
 }
 
+# Waits until nobody else holds the lock of the open file $1. It stays open, and so locked, to the server's end.
+lock() {
+    flock --nonblock "$1" && return
+    say "another server or a restore still uses $PGDATA, waiting up to 60 s for its end"
+    flock --wait 60 "$1" || fail "another server or a restore uses $PGDATA: stop it first"
+}
+
+# Two servers on one volume would destroy the data, and PostgreSQL itself cannot see into another pod. A restore moves
+# PGDATA, so the lock is on a file beside it. Where nobody may write there, nobody moves PGDATA, and its own lock is enough.
+take_volume() {
+    local volume
+    mkdir -p "$(dirname "$PGDATA")" 2> /dev/null || true
+    { exec {volume}>> "$(dirname "$PGDATA")/.$(basename "$PGDATA").lock"; } 2> /dev/null || return 0
+    lock "$volume"
+    [[ -d $PGDATA.restoring ]] || return 0
+    # A restore that was ended before it had moved the new data into its place has not happened.
+    if [[ -d $PGDATA.replaced ]] && { [[ ! -e $PGDATA ]] || rmdir "$PGDATA" 2> /dev/null; }; then
+        say "putting $PGDATA.replaced back: a restore was ended between its renames"
+        mv -T "$PGDATA.replaced" "$PGDATA"
+    fi
+    say "removing the remains of a restore that did not finish"
+    rm -rf "$PGDATA.restoring"
+}
+
 prepare_data() {
-    local making=$PGDATA/.making finished=$PGDATA/.finished version init
+    local making=$PGDATA/.making finished=$PGDATA/.finished version init data
 
     (($(id -u) != 0)) || fail "PostgreSQL refuses to run as root: run this image as uid 999"
+    take_volume
     mkdir -p "$PGDATA" 2> /dev/null || true
     if [[ ! -d $PGDATA || ! -O $PGDATA || ! -w $PGDATA ]]; then
         show_path "$PGDATA"
@@ -137,13 +162,8 @@ prepare_data() {
     fi
     chmod 700 "$PGDATA"
 
-    # Two servers on one volume would destroy the data, and PostgreSQL itself cannot see into another pod. The open
-    # directory, and so the lock, stays with the server to its end.
-    exec {lock}< "$PGDATA"
-    if ! flock --nonblock "$lock"; then
-        say "another server still uses $PGDATA, waiting up to 60 s for its end"
-        flock --wait 60 "$lock" || fail "another server uses $PGDATA: stop it first"
-    fi
+    exec {data}< "$PGDATA"
+    lock "$data"
 
     if [[ -d $finished ]]; then
         move_into_place "$finished"
@@ -163,9 +183,9 @@ prepare_data() {
         fail "$PGDATA is neither empty nor PostgreSQL's: it is left alone"
     fi
 
-    # Between two renames of a restore the data is under another name: an empty directory is no new site then.
-    [[ ! -e $PGDATA.replaced && ! -e $PGDATA.restoring ]] || fail "$PGDATA is empty and $PGDATA.replaced or" \
-        ".restoring is there: a restore was interrupted. Run it again"
+    # Somebody took the data away, and not what restores have kept beside it: that is no new site.
+    [[ ! -e $PGDATA.original && ! -e $PGDATA.replaced ]] || fail "$PGDATA is empty, and $PGDATA.original or .replaced has" \
+        "the data of before a restore: move it to $PGDATA, or away"
 
     [[ $POSTGRES_PASSWORD != *$'\n'* ]] || fail "POSTGRES_PASSWORD has more than one line"
     if [[ -z $POSTGRES_PASSWORD && $POSTGRES_HOST_AUTH_METHOD != trust ]]; then

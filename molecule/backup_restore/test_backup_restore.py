@@ -285,7 +285,7 @@ def test_point_in_time() -> None:
     moment = moment_of("moment")
     before = sql("select pg_postmaster_start_time()")
     for time_, message in {
-        "2020-01-01 00:00:00": "is before the archive begins, which is at",
+        "2020-01-01 00:00:00": "cannot be restored. These moments can: ",
         "2999-01-01 00:00:00": "has not come yet",
         "yesterday-ish": "is no time. Write it as",
     }.items():

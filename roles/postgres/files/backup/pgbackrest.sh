@@ -3,10 +3,12 @@
 # the server, in its image and on its volume:
 #
 #   pgbackrest.sh push FILE      archive_command: keeps one file of the log
-#   pgbackrest.sh keep           makes base backups, one a day, and forgets what is older than $ARCHIVE_DAYS days
-#   pgbackrest.sh check TIME     says whether the data of this time can be restored, and ends what is to be archived by then
-#   pgbackrest.sh restore TIME   restores it, where the server is stopped
-#   pgbackrest.sh list           prints from when to when each archive reaches, JSON, a line each
+#   pgbackrest.sh keep           makes base backups, one a day and one after each restore, and forgets what is older than
+#                                $ARCHIVE_DAYS days
+#   pgbackrest.sh check TIME     says whether the data of this time can be restored; changes nothing
+#   pgbackrest.sh flush TIME     waits until all that was written is in the archive
+#   pgbackrest.sh restore TIME   restores the data of this time, where the server is stopped
+#   pgbackrest.sh list           prints from when to when there are moments to restore, JSON, a line each
 #   pgbackrest.sh program        says whether this image has the program, and whether it gets to the bucket
 #
 # Each database cluster has an archive of its own, called by its system identifier: one that is made anew never meets the
@@ -17,6 +19,7 @@ set -euo pipefail
 umask 077
 
 DATA=${PGDATA:-/data/pgdata}
+new=$DATA.restoring replaced=$DATA.replaced original=$DATA.original
 SOCKETS=${SOCKETS:-/var/run/postgresql}
 SCRATCH=${TMPDIR:-/tmp}
 export PGBACKREST_STANZA=main PGBACKREST_LOG_LEVEL_FILE=off PGBACKREST_LOG_LEVEL_CONSOLE=warn \
@@ -61,28 +64,27 @@ reach_storage() {
     }
 }
 # The archive of the server whose data this is; nothing where that cannot be read.
-own_archive() { LC_ALL=C pg_controldata "$DATA" 2> /dev/null | sed -n 's/^Database system identifier: *//p' || true; }
+own_archive() { control 'Database system identifier' "$DATA"; }
+# The timeline of the data in the directory $1, 8 hex digits.
+timeline_of() { printf '%08X' "$(control "Latest checkpoint's TimeLineID" "$1")"; }
+control() { LC_ALL=C pg_controldata "$2" 2> /dev/null | sed -n "s/^$1: *//p" || true; }
 use_archive() { export PGBACKREST_REPO1_PATH=$archives/$1; }
 # The archives of all servers that there were.
 all_archives() { PGBACKREST_REPO1_PATH=$archives pgbackrest repo-ls | grep -xE '[0-9]+' || true; }
-# When the base backups of the archive in use ended, in seconds since 1970, oldest first.
-base_times() {
-    pgbackrest info --output=json 2> /dev/null | grep -oE '"timestamp":\{"start":[0-9]+,"stop":[0-9]+' | sed 's/.*://' | sort -n
+# A line for each base backup of the archive in use, oldest first: its label; its timeline, 8 hex digits; its end, in the
+# log and in seconds since 1970; how many bytes it restores.
+base_backups() {
+    pgbackrest info --output=json 2> /dev/null | tr ',{}[]' '\n' | awk -F '[":]+' '
+        $2 != "" && $3 == "" {section = $2}
+        $2 == "size" {size = $3}
+        $2 == "label" {label = $3}
+        $2 == "stop" {stop[section] = $3}
+        $2 == "stop" && section == "timestamp" {print label, substr(stop["archive"], 1, 8), stop["lsn"], $3, size}'
 }
 # When the last file of the archive $1 came.
 last_file() {
     PGBACKREST_REPO1_PATH=$archives/$1 pgbackrest repo-ls --recurse --output=json | grep -oE '"time":[0-9]+' | cut -d : -f 2 | sort -n |
         tail -n 1
-}
-# A line for each archive: its name, and from when to when it reaches; from `-` where it has no base backup.
-reaches() {
-    local archive first last
-    for archive in $(all_archives); do
-        use_archive "$archive"
-        first=$(base_times | head -n 1) || first=
-        last=$(last_file "$archive") || return
-        printf '%s %s %s\n' "$archive" "${first:--}" "$last"
-    done
 }
 sql() { psql --no-psqlrc --quiet --tuples-only --no-align --set ON_ERROR_STOP=1 --host "$SOCKETS" --username postgres "$@"; }
 moment() { date -u -d "@$1" '+%Y-%m-%d %H:%M:%S UTC'; }
@@ -93,20 +95,20 @@ nap() {
     wait $!
 }
 keep() {
-    local own known= last=0
+    local own known="" timeline last=0
     until [[ -s $DATA/PG_VERSION ]] && sql --command 'select 1' > /dev/null 2>&1; do nap 1; done
     while :; do
         find_storage
-        own=$(own_archive)
-        # It is another one where the data was lost and the server began anew.
-        if [[ -n $own && $own != "$known" ]]; then
+        own=$(own_archive) timeline=$(timeline_of "$DATA")
+        # It is another one where the data was lost and the server began anew, or where a moment was restored.
+        if [[ -n $own && "$own $timeline" != "$known" ]]; then
             use_archive "$own"
             until pgbackrest stanza-create; do nap 10; done
             say "archiving to $PGBACKREST_REPO1_PATH"
-            known=$own last=0
+            known="$own $timeline" last=0
         fi
         # Asked again only when one is due: a bucket counts what it is asked.
-        ((last >= $(date +%s) - 86400)) || last=$(base_times | tail -n 1) || last=0
+        ((last >= $(date +%s) - 86400)) || last=$(base_backups | awk -v timeline="$timeline" '$2 == timeline {last = $4} END {print last + 0}')
         if ((last < $(date +%s) - 86400)); then
             say "making a base backup"
             if pgbackrest backup --type=full; then
@@ -142,138 +144,259 @@ forget() {
     done
 }
 
-# Finds the archive that has the moment $1 (seconds since 1970): this server's, or one of those before it. Of these, the
-# newest that was kept then; where none was, the one that was kept until last. It is in use then, and its name in
-# $chosen; this server's is in $own, and from when to when the chosen one reaches in $begins and $ends.
-choose_archive() {
-    local archive first last earliest= best=-1 rank all
-    all=$(reaches)
+# --- which base backup and which timeline have a moment -------------------------------------------------------------
+#
+# The rule. Each restore to a moment begins a new timeline, which is a branch of the log. A moment belongs to the server
+# and the timeline that ran then: of those that began before it, the one that began last. Where the server of today did
+# not run at the moment, it is another server's, and then, of all, of the one that began last.
+#   A server began when its system identifier says, whose first 32 bits are that time. A timeline began when its history
+# file in the archive says, into which the restore wrote it before the server started: a line `# TIMELINE began SECONDS`;
+# where there is no such line, when the file came. A restore that did not come to its end is not among them, for only the
+# server that runs on a timeline archives its history.
+#   The restore begins with the newest base backup that ended before the moment and from which the log leads to that
+# timeline: one that was made on it, or on a timeline that it goes back to, before the fork. From there the log is read
+# along that timeline. Where there is no such base backup, the moment cannot be restored.
+
+# Looks into the archive $1. What it finds: $files, a line for each, its name and when it came; $bases; of each
+# timeline, when it $began, and its $forks, a line for each timeline that it goes back to: which, and where it left it.
+look_into() {
+    local file came timeline history
+    use_archive "$1"
+    bases=$(base_backups)
+    files=$(pgbackrest repo-ls --recurse --output=json | grep -oE '"[^"]+":\{"type":"file","size":[0-9]+,"time":[0-9]+' |
+        sed -E 's/^"([^"]+)".*:/\1 /') || fail "postgres_archive: the archive $1 cannot be read."
+    unset began forks
+    declare -gA began=([00000001]=$(($1 >> 32))) forks=()
+    while read -r file came; do
+        [[ $file = *.history ]] || continue
+        timeline=$(basename "$file" .history)
+        history=$(pgbackrest repo-get "$file") || fail "postgres_archive: $file cannot be read in the archive $1."
+        began[$timeline]=$(sed -n "s/^# $timeline began //p" <<< "$history")
+        began[$timeline]=${began[$timeline]:-$came}
+        forks[$timeline]=$(sed -nE 's,^([0-9]+)\t([0-9A-F/]+)\t.*,\1 \2,p' <<< "$history")
+    done <<< "$files"
+}
+# A place in the log, such as 1/A0, as a number.
+place() { printf '%d' "$((16#${1%/*} << 32 | 16#${1#*/}))"; }
+# Of the base backups in $bases those from which the log leads to the timeline $1.
+bases_towards() {
+    local base timeline end_ other fork
+    while read -r base; do
+        read -r _ timeline end_ _ <<< "$base"
+        if [[ $timeline = "$1" ]]; then
+            printf '%s\n' "$base"
+            continue
+        fi
+        while read -r other fork; do
+            ((${other:-0} != 16#$timeline || $(place "$end_") > $(place "$fork"))) || printf '%s\n' "$base"
+        done <<< "${forks[$1]-}"
+    done <<< "$bases"
+}
+# A line for each timeline of each archive, by when it began: the archive, the timeline, when it began, and from when to
+# when moments of it can be restored; these two are `-` where none can.
+timelines() {
+    local archive timeline first last
+    for archive in $(all_archives); do
+        look_into "$archive"
+        for timeline in "${!began[@]}"; do
+            first=$(bases_towards "$timeline" | head -n 1 | cut -d ' ' -f 4)
+            last=$(grep -E "/${timeline}[0-9A-F]{16}-" <<< "$files" | sort -n -k 2 | tail -n 1 | cut -d ' ' -f 2) || true
+            if [[ -z $first ]]; then
+                first=-
+            elif ((++first < began[$timeline])); then
+                first=${began[$timeline]}
+            fi
+            printf '%s %s %s %s %s\n' "$archive" "$timeline" "${began[$timeline]}" "$first" "${last:-${began[$timeline]}}"
+        done
+    done | sort -n -k 3
+}
+# From when to when there are moments to restore, a line each: archive, from, to. $1 is what `timelines` said. A timeline
+# that goes on where another one of its archive ended goes on with its line.
+spans() {
+    awk '{
+        if ($1 == archive && $4 == $3 && to != "") to = $5
+        else {
+            if (to != "") print archive, from, to
+            archive = $1; from = $4; to = $4 == "-" ? "" : $5
+        }
+    } END {if (to != "") print archive, from, to}' <<< "$1"
+}
+say_spans() {
+    local archive from to
+    spans "$1" | while read -r archive from to; do printf '%s to %s\n' "$(moment "$from")" "$(moment "$to")"; done | paste -s -d ';' | sed 's/;/; /g'
+}
+
+# Finds what has the moment $1 (seconds since 1970), by the rule above: its $archive, in use then, its $timeline, the label
+# of its base backup in $base and how many bytes that restores in $bytes. This server's own archive is in $own, from when
+# to when the timeline reaches in $begins and $ends.
+find_moment() {
+    local all found
+    all=$(timelines)
     own=$(own_archive)
     # Data that cannot say any more whose it is: its server kept the archive with the newest file.
-    [[ -n $own ]] || own=$(sort -n -k 3 <<< "$all" | tail -n 1 | cut -d ' ' -f 1)
-    chosen=
-    while read -r archive first last; do
-        [[ ${first:--} != - ]] || continue
-        ((${earliest:-$first} < first)) || earliest=$first
-        ((first <= $1)) || continue
-        rank=$((last < $1 ? last : first + 10 ** 12))
-        [[ $archive != "$own" ]] || rank=$((10 ** 15))
-        if ((rank > best)); then
-            chosen=$archive best=$rank begins=$first ends=$last
-        fi
-    done <<< "$all"
-    [[ -n $earliest ]] || fail "to_time: there is no base backup yet. It is made soon after postgres_archive became true."
-    [[ -n $chosen ]] || fail "to_time: $(moment "$1") is before the archive begins, which is at $(moment "$earliest")."
-    use_archive "$chosen"
+    [[ -n $own ]] || own=$(sort -n -k 5 <<< "$all" | tail -n 1 | cut -d ' ' -f 1)
+    found=$(awk -v own="$own" -v moment="$1" '
+        $1 == own {newest = $3}
+        $3 <= moment {latest = $0}
+        $3 <= moment && $1 == own {ours = $0; began = $3; ended = $5}
+        END {print ours != "" && (began == newest || moment <= ended) ? ours : latest}' <<< "$all")
+    read -r archive timeline _ begins ends <<< "$found"
+    [[ -n $(spans "$all") ]] || fail "to_time: there is no base backup yet. It is made soon after postgres_archive became true."
+    if [[ ${begins:--} = - ]] || ((begins > $1)); then
+        fail "to_time: $(moment "$1") cannot be restored. These moments can: $(say_spans "$all")."
+    fi
+    look_into "$archive"
+    read -r base _ _ _ bytes < <(bases_towards "$timeline" | awk -v moment="$1" '$4 < moment' | tail -n 1)
     check_major
 }
 check_major() {
     local major ours
     major=$(pgbackrest info --output=json | grep -oE '"system-id":[0-9]+,"version":"[0-9]+' | tail -n 1 | grep -oE '[0-9]+$')
     ours=$(postgres --version | grep -oE '[0-9]+' | head -n 1)
-    ((major == ours)) || fail "to_time: the archive of that moment, of the server $chosen, is PostgreSQL $major's, and this one is" \
+    ((major == ours)) || fail "to_time: the archive of that moment, of the server $archive, is PostgreSQL $major's, and this one is" \
         "PostgreSQL $ours. Restore a backup of that time."
 }
 
 check() {
-    local wanted pushed free size
+    local wanted
     wanted=$(date -u -d "$1" +%s 2> /dev/null) || fail "to_time: '$1' is no time. Write it as 2026-01-31 14:05:00, in UTC."
     ((wanted <= $(date +%s))) || fail "to_time: $(moment "$wanted") has not come yet; it is $(moment "$(date +%s)")."
     reach_storage
-    choose_archive "$wanted"
-    size=$(du -sm "$DATA" | cut -f 1)
-    free=$(df -Pm "$DATA" | awk 'NR == 2 {print $4}')
-    ((free > size)) || fail "storage_size: the data is kept aside until the restored data is there, which takes $size MB;" \
-        "the volume has $free MB free."
-    if [[ $chosen != "$own" ]]; then
-        say "This moment is in the archive of a server before this one, from $(moment "$begins") to $(moment "$ends")."
-        return 0
+    find_moment "$wanted"
+    check_room
+    [[ $archive = "$own" ]] || say "This moment is in the archive of a server before this one, from $(moment "$begins") to" \
+        "$(moment "$ends")."
+}
+
+free_megabytes() { df -Pm "$(dirname "$DATA")" | awk 'NR == 2 {print $4}'; }
+# What is there stays where it is until the restored data is.
+check_room() {
+    local needed free now aside=0
+    now=$(du -sm --exclude=pg_wal "$DATA" | cut -f 1) needed=$((bytes / 1000000))
+    # The log that is read after the base backup makes it as large as the data is, or was.
+    needed=$(((needed > now ? needed : now) + 64))
+    free=$(free_megabytes)
+    [[ ! -e $original ]] || aside=$(du -sm "$original" | cut -f 1)
+    # What the restore deletes first.
+    [[ ! -e $original || ! -e $replaced ]] || free=$((free + $(du -sm "$replaced" | cut -f 1)))
+    if [[ ${FORGET_ORIGINAL-} = true ]]; then
+        free=$((free + aside)) aside=0
     fi
+    ((free > needed)) || fail "storage_size: the data of that moment takes $needed MB beside the data that is there, and the" \
+        "volume has $free MB free. Make it larger$( ((aside == 0)) ||
+            printf ', or delete what was there before the first restore, %s MB: -e forget_original=true' "$aside")."
+}
+
+# All that was written is in the archive: for the moment $1, and for whoever wants to come back from it.
+flush() {
+    local pushed refused
     # Whoever restores because the server is broken cannot ask it for anything.
     if ! pg_isready --quiet --host "$SOCKETS"; then
         say "The server does not answer: what it has not archived is not restored."
         return 0
     fi
-    # The server ends a recovery only at a commit after the wanted time: here is one, in a file that is archived at once.
+    # A recovery ends only at a commit after the wanted time: here is one, in a file that is archived at once.
     sql --command 'select txid_current()' > /dev/null
     pushed=$(sql --command 'select pg_walfile_name(pg_switch_wal())')
     for _ in {1..60}; do
         [[ $(sql --command "select last_archived_wal >= '$pushed' from pg_stat_archiver") != t ]] || return 0
         sleep 0.5
     done
-    fail "to_time: the archive does not take the log: $(sql --command 'select last_failed_wal from pg_stat_archiver')."
+    refused="the archive does not take the log: $(sql --command 'select last_failed_wal from pg_stat_archiver')."
+    reach_storage
+    find_moment "$(date -u -d "$1" +%s)"
+    [[ $archive != "$own" ]] || fail "to_time: $refused"
+    say "What was written last will not come back with another restore: $refused"
 }
 
-# The data is restored beside its place. What is there is moved aside, and moved back if anything fails.
-restore() {
-    local new=$DATA.restoring old=$DATA.replaced wanted target log=$SCRATCH/restore.log turn
-    wanted=$(date -u -d "$1" +%s)
-    target=$(date -u -d "@$wanted" '+%Y-%m-%d %H:%M:%S+00')
-    # A pod that was killed may still be on its way out.
-    exec {turn}< "$(dirname "$DATA")"
-    flock --wait 60 "$turn" || fail "another restore still works on the data: wait for its end."
-    # What a run that was killed left behind: the old data is back in its place, if it was not the new one's already.
-    [[ -e $DATA || ! -e $old ]] || mv "$old" "$DATA"
-    rm -rf "$new"
+# Nobody else works on the data from here on: no server, and no other restore. The lock is on a file that no restore
+# moves; docker-entrypoint.sh holds it for the server's life.
+take_data() {
+    exec {volume}> "$(dirname "$DATA")/.$(basename "$DATA").lock"
+    flock --wait 60 "$volume" || fail "a server or another restore still works on the data: stop it first."
+    # Between two renames of a restore that was killed the data is under the other name.
+    rmdir "$DATA" 2> /dev/null || true
+    [[ -e $DATA || ! -e $replaced ]] || mv -T "$replaced" "$DATA"
+    # A server of an image from before that file locks this one.
     exec {lock}< "$DATA"
     flock --wait 60 "$lock" || fail "a server still runs on the data: stop it first."
+}
+
+# The data is restored beside its place, and then takes that of the data that is there, which stays: as $original where
+# this is the first restore since that was deleted, else as $replaced, until the next one.
+restore() {
+    local wanted target log=$SCRATCH/restore.log
+    wanted=$(date -u -d "$1" +%s)
+    target=$(date -u -d "@$wanted" '+%Y-%m-%d %H:%M:%S+00')
+    take_data
+    if [[ ${FORGET_ORIGINAL-} = true ]]; then
+        rm -rf "$original" "$replaced"
+    fi
+    # Killed before the last of its renames.
+    [[ -e $original || ! -e $replaced ]] || mv -T "$replaced" "$original"
+    rm -rf "$new" "$replaced"
     reach_storage
-    choose_archive "$wanted"
-    say "restoring the data of $target"
+    find_moment "$wanted"
+    check_room
+    say "restoring the data of $target, timeline $((16#$timeline)), from the base backup $base"
     mkdir "$new"
     server=
     trap 'kill -INT "$server" 2> /dev/null || true; wait || true; rm -rf "$new"' EXIT
     trap 'exit 143' INT TERM
-    pgbackrest restore --pg1-path="$new" --type=time --target="$target" --target-action=promote > "$log" 2>&1 ||
-        { cat "$log" >&2 && fail "to_time: the data could not be restored, and is as it was: $(last_words "$log")"; }
+    pgbackrest restore --pg1-path="$new" --set="$base" --type=time --target="$target" --target-timeline="$((16#$timeline))" \
+        --target-action=promote > "$log" 2>&1 ||
+        give_up "the data could not be restored"
     if ! recover; then
-        ended_with_the_archive || {
-            cat "$log" >&2
-            fail "to_time: $target could not be reached, and the data is as it was: $(last_words "$log")"
-        }
+        ended_with_the_archive || give_up "$target could not be reached"
         say "the archive ends before that time: all that it has is restored"
-        recover -c recovery_target_time= || { cat "$log" >&2 && fail "to_time: the data is as it was: $(last_words "$log")"; }
+        recover -c recovery_target_time= || give_up "the data could not be recovered"
     fi
     grep -E 'recovery stopping|last completed transaction' "$log" || true
     kill -INT "$server"
     wait "$server"
+    timeline=$(timeline_of "$new")
+    printf '# %s began %s\n' "$timeline" "$(date +%s)" >> "$new/pg_wal/$timeline.history"
+    sync -f "$new"
     trap - EXIT
-    rm -rf "$old"
-    mv "$DATA" "$old"
-    mv "$new" "$DATA"
+    mv -T "$DATA" "$replaced"
+    mv -T "$new" "$DATA"
+    [[ -e $original ]] || mv -T "$replaced" "$original"
     sync -f "$DATA"
-    say "restored the data of $target; what was there before is kept in $old"
+    say "restored the data of $target; what was there before the first restore is kept in $original"
 }
 
-# Reads the log up to that time, and becomes a server of its own; its own log is archived from here on. Without
-# hot_standby it answers only then, and asks for no settings as large as the other's.
+give_up() {
+    cat "$log" >&2
+    fail "to_time: $1, and the data is as it was: $(last_words "$log") (the volume has $(free_megabytes) MB free)"
+}
+
+# Reads the log up to that time, and becomes a server of its own. What it writes from here on waits for the archive until
+# it is in its place. Without hot_standby it answers only then, and asks for no settings as large as the other's.
 recover() {
     postgres -D "$new" -c hot_standby=off -c listen_addresses= -c unix_socket_directories="$SOCKETS" -c port="$PGBACKREST_PG1_PORT" \
-        -c archive_mode=on -c archive_command="bash $0 push %p" "$@" > "$log" 2>&1 &
+        -c archive_mode=on -c archive_command= "$@" > "$log" 2>&1 &
     server=$!
     until [[ $(sql --command 'select pg_is_in_recovery()' 2> /dev/null) = f ]]; do
         kill -0 "$server" 2> /dev/null || return 1
         sleep 0.3
     done
 }
-# Whether a recovery failed only because there is no more: nothing was written after the last file of the archive. A
+# Whether a recovery failed only because there is no more: nothing was written after the last file of its timeline. A
 # file that is missing in its midst is another matter.
 ended_with_the_archive() {
     local last
     last=$(grep -oE 'restored log file "[0-9A-F]{24}"' "$log" | tail -n 1 | grep -oE '[0-9A-F]{24}') || return 1
     grep -q 'recovery ended before configured recovery target was reached' "$log" &&
-        [[ $last = $(pgbackrest info --output=json | grep -oE '"max":"[0-9A-F]{24}' | tail -n 1 | grep -oE '[0-9A-F]{24}') ]]
+        [[ $last = $(grep -oE "/${timeline}[0-9A-F]{16}-" <<< "$files" | tr -d '/-' | sort | tail -n 1) ]]
 }
 
 list() {
-    local archive first last all
+    local archive from to
     reach_storage
-    all=$(reaches)
-    while read -r archive first last; do
-        [[ ${first:--} != - ]] || continue
-        printf '{"archive": {"server": "%s", "from": "%s", "to": "%s"}}\n' "$archive" "$(date -u -d "@$first" +%FT%TZ)" \
-            "$(date -u -d "@$last" +%FT%TZ)"
-    done <<< "$all"
+    spans "$(timelines)" | while read -r archive from to; do
+        printf '{"archive": {"server": "%s", "from": "%s", "to": "%s"}}\n' "$archive" "$(date -u -d "@$from" +%FT%TZ)" \
+            "$(date -u -d "@$to" +%FT%TZ)"
+    done
 }
 
 case $1 in
@@ -291,6 +414,7 @@ case $1 in
         keep
         ;;
     check) check "$2" ;;
+    flush) flush "$2" ;;
     restore) restore "$2" ;;
     list) list ;;
     program) reach_storage ;;

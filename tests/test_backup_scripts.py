@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT
 from programs import Bucket, find_go
 
@@ -32,10 +33,20 @@ def as_postgres(folder: Path, variables: dict[str, str], *command: str) -> subpr
 def open_folder(factory: pytest.TempPathFactory, name: str) -> Path:
     """Make a folder that PostgreSQL's user gets to."""
     folder = factory.mktemp(name)
+    open_way(folder)
+    return folder
+
+
+def open_way(folder: Path) -> None:
+    """Let PostgreSQL's user get to a folder."""
     for path in (folder, *folder.parents):
         if path.stat().st_uid == 0 and path.stat().st_mode & 0o777 == 0o700:
             path.chmod(0o711)
-    return folder
+
+
+def quoted(name: str) -> str:
+    """A name as SQL writes it."""
+    return '"{}"'.format(name.replace('"', '""'))
 
 
 class Server:
@@ -65,9 +76,14 @@ class Server:
             (folder / login / "password").write_text("not asked for over the socket")
         shutil.copytree(SCRIPTS, folder / "scripts")
         subprocess.run(["chown", "-R", "postgres:postgres", folder], check=True)
-        self.program("initdb", "--auth=trust", "--no-sync", "-D", str(folder / "data"))
-        options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
-        self.program("pg_ctl", "-D", str(folder / "data"), "-l", str(folder / "log"), "-w", "-o", options, "start")
+        self.program("initdb", "--auth=trust", "--no-sync", "--data-checksums", "-D", str(folder / "data"))
+        self.start()
+
+    def start(self) -> None:
+        """Start the server."""
+        options = f"-c listen_addresses= -c unix_socket_directories={self.folder} -c fsync=off"
+        place = ["-D", str(self.folder / "data"), "-l", str(self.folder / "log")]
+        self.program("pg_ctl", *place, "-w", "-o", options, "start")
 
     def program(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a program as PostgreSQL's user."""
@@ -114,7 +130,7 @@ def server(running: Server) -> Server:
     for path in running.backups.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     for name in running.sql("select datname from pg_database where datname like 'the %'", "postgres").splitlines():
-        running.sql('drop database "{}" with (force)'.format(name.replace('"', '""')), "postgres")
+        running.sql(f"drop database {quoted(name)} with (force)", "postgres")
     running.sql('create database "the ""site""" owner "the owner"', "postgres")
     for statement in (
         'revoke all on database "the ""site""" from public',
@@ -187,6 +203,139 @@ def test_restore_brings_rows_rights_and_settings_back(server: Server) -> None:
     assert server.script("restore", RESTORE=undo, KEEP_REPLACED="false").returncode == 0
     assert server.sql("select count(*) from note") == str(ROWS // 2)
     assert "does not exist" in server.sql("select 1", f"{DATABASE}_replaced")
+
+
+SETTINGS = """
+select setrole::regrole, unnest(setconfig) from pg_db_role_setting join pg_database on oid = setdatabase
+where datname like 'the %site"' order by 1, 2
+"""
+COMMENT = "select shobj_description(oid, 'pg_database') from pg_database where datname like 'the %site\"'"
+RIGHTS = "select datacl, datdba, datconnlimit from pg_database where datname like 'the %site\"'"
+
+
+def test_rights_and_settings_survive_a_restore_unchanged(server: Server) -> None:
+    database = '"the ""site"""'
+    for statement in (
+        f"""alter database {database} set search_path to "$user", public, "My, Schema" """,
+        f"alter database {database} set datestyle to 'ISO, DMY'",
+        f"alter database {database} set session_preload_libraries to 'auto_explain', 'pg_stat_statements'",
+        f"alter database {database} set site.motto to 'it''s, \"so\"'",
+        f"alter role \"the app\" in database {database} set search_path to ''",
+        f'alter role "the app" in database {database} set statement_timeout to 5000',
+        f'grant connect on database {database} to "the app" with grant option',
+        f'revoke temporary on database {database} from "the owner"',
+        f"alter database {database} connection limit 17",
+        f"comment on database {database} is 'precious'",
+    ):
+        assert server.sql(statement) == ""
+    before = server.sql(SETTINGS), sorted(server.sql(RIGHTS)), server.sql("show search_path")
+    name = server.backup()
+    run = server.script("restore", RESTORE=name)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert (server.sql(SETTINGS), sorted(server.sql(RIGHTS)), server.sql("show search_path")) == before
+    assert before[2] == '"$user", public, "My, Schema"'
+    assert server.sql(COMMENT) == "precious"
+
+
+def test_locale_of_the_database_survives_a_restore(server: Server) -> None:
+    """One that is sorted by ICU."""
+    server.sql('drop database "the ""site""" with (force)', "postgres")
+    options = "owner \"the owner\" template template0 locale_provider icu icu_locale 'de-u-kn-true'"
+    assert server.sql(f'create database "the ""site""" {options}', "postgres") == ""
+    server.sql("create table note as select 1 as id, 'x' as text", user="the owner")
+    provider = "select datlocprovider, daticulocale from pg_database where datname = current_database()"
+    before = server.sql(provider)
+    assert before == "i|de-u-kn-true"
+    run = server.script("restore", RESTORE=server.backup())
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert server.sql(provider) == before
+
+
+def test_error_of_sql_is_final(server: Server) -> None:
+    """Whatever code a script ends with: Kubernetes runs only that once more whose pod was killed."""
+    spec = yaml.safe_load((ROOT / "roles" / "postgres" / "vars" / "main.yml").read_text())["__postgres_backup_job_spec"]
+    (rule,) = spec["podFailurePolicy"]["rules"]
+    assert rule == {"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [128 + 9, 128 + 15]}}
+    before = server.sql(CHECKSUM)
+    name = server.backup()
+    path = server.backups / name / "backup.json"
+    told = json.loads(path.read_text())
+    told["settings"].append({"role": None, "name": "no_such_setting", "value": "1"})
+    path.write_text(json.dumps(told))
+    run = server.script("restore", RESTORE=name)
+    assert run.returncode == 3
+    assert run.stderr.strip().splitlines()[-1].endswith('unrecognized configuration parameter "no_such_setting"')
+    assert server.sql(CHECKSUM) == before
+    assert "does not exist" in server.sql("select 1", f"{DATABASE}_restoring")
+
+
+def damage_a_page(server: Server) -> None:
+    """As a bad disk does: the first page of a table is of no use."""
+    file = server.sql("select pg_relation_filepath('note')")
+    server.sql("checkpoint")
+    server.program("pg_ctl", "-D", str(server.folder / "data"), "-m", "fast", "-w", "stop")
+    with (server.folder / "data" / file).open("r+b") as table:
+        table.seek(8)
+        table.write(b"\xff" * 64)
+    server.start()
+
+
+@pytest.mark.parametrize("trouble", ["dropped schema", "damaged page", "full volume"])
+def test_restore_works_when_it_is_needed_most(server: Server, tmp_path: Path, trouble: str) -> None:
+    """What cannot be backed up before is kept as a database of its own, which the next restore does not delete."""
+    before = server.sql(CHECKSUM)
+    name = server.backup()
+    backups, full = server.backups, tmp_path / "full"
+    match trouble:
+        case "dropped schema":
+            server.sql('drop schema public cascade; create schema public authorization "the owner"')
+        case "damaged page":
+            damage_a_page(server)
+            assert "invalid page" in server.sql("select count(*) from note")
+        case "full volume":
+            full.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m,mode=0777", "full", full], check=True)
+            subprocess.run(["cp", "-a", backups / name, full], check=True)
+            open_way(full)
+            subprocess.run(["dd", "if=/dev/zero", f"of={full}/ballast"], check=False, capture_output=True)
+            server.sql("delete from note where id <= 100", user="the owner")
+            backups = full
+    try:
+        run = server.script("restore", RESTORE=name, BACKUPS=str(backups))
+    finally:
+        if trouble == "full volume":
+            subprocess.run(["umount", full], check=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert server.sql(CHECKSUM) == before
+    assert server.sql("select count(*) from note", user="the app") == str(ROWS)
+    kept = server.sql("select datname from pg_database where datname like 'the %kept%'", "postgres")
+    assert f"what is there cannot be backed up: it is kept as the database {kept} instead" in run.stdout
+    # The next restore has a good database to back up.
+    assert server.script("restore", RESTORE=name).returncode == 0
+    assert "not currently accepting connections" in server.sql("select 1", kept)
+    opened = server.sql(f"alter database {quoted(kept)} allow_connections true", "postgres")
+    assert opened == ""
+    rows = {"dropped schema": 'relation "note" does not exist', "damaged page": "invalid page", "full volume": "19900"}
+    assert rows[trouble] in server.sql("select count(*) from note", kept)
+
+
+def test_closed_database_is_restored_and_open(server: Server) -> None:
+    """As an upgrade that was killed leaves it, and a restore."""
+    database = '"the ""site"""'
+    before = server.sql(CHECKSUM)
+    name = server.backup()
+    server.sql(f"alter database {database} set kubernetes_django.connection_limit = '7'", "postgres")
+    server.sql(f"alter database {database} connection limit 0", "postgres")
+    assert "too many connections" in server.sql("select 1", user="the app")
+    server.sql(f"alter database {database} allow_connections false", "postgres")
+    run = server.script("restore", RESTORE=name)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert server.sql(CHECKSUM) == before
+    assert server.sql("select count(*) from note", user="the app") == str(ROWS)
+    (closed,) = set(server.names()) - {name}
+    assert server.script("restore", RESTORE=closed).returncode == 0
+    assert server.sql("select datconnlimit from pg_database where datname = current_database()") == "7"
+    assert "kubernetes_django.connection_limit" not in server.sql(SETTINGS)
 
 
 def test_restore_of_a_database_that_is_gone(server: Server) -> None:
@@ -407,9 +556,7 @@ def test_comment_of_somebody_else_stays(server: Server) -> None:
 def test_volume_that_cannot_be_used_is_told(server: Server, tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o755)
-    for path in (tmp_path, *tmp_path.parents):
-        if path.stat().st_mode & 0o777 == 0o700:
-            path.chmod(0o711)
+    open_way(tmp_path)
     said = last_line(server.script("backup", BACKUPS=str(closed)))
     assert "postgres_backup_path: user" in said
     assert "belongs to 0:0, mode 755" in said

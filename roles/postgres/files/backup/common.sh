@@ -173,7 +173,7 @@ make_backup() {
     if [[ $(sql "$DATABASE" <<< "select to_regclass('django_migrations') is not null") = t ]]; then
         migration=$(sql "$DATABASE" <<< "select app || '.' || name from django_migrations order by id desc limit 1")
     fi
-    # With it, the database's own rights and settings, which a dump of what is in it does not hold.
+    # With it, what a dump of the database does not hold: its own rights and settings, and how it was made.
     sql "$DATABASE" --set name="$made" --set kind="$1" --set size="$size" --set sha="$sha" \
         --set release="${RELEASE-}" --set migration="$migration" > "$part/$TOLD" << 'SQL' || fail "no room for $TOLD."
         select jsonb_build_object('name', :'name', 'kind', :'kind',
@@ -181,9 +181,12 @@ make_backup() {
             'size_bytes', :size, 'sha256', :'sha', 'database', datname,
             'server_version', current_setting('server_version'), 'release', :'release', 'migration', :'migration',
             'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding),
-            'collate', datcollate, 'ctype', datctype,
+            'collate', datcollate, 'ctype', datctype, 'database_bytes', pg_database_size(oid),
+            'connection_limit', datconnlimit,
+            'locale_provider', to_jsonb(pg_database) -> 'datlocprovider', 'icu_rules', to_jsonb(pg_database) -> 'daticurules',
+            'locale', coalesce(to_jsonb(pg_database) -> 'datlocale', to_jsonb(pg_database) -> 'daticulocale'),
             'rights', (select coalesce(jsonb_agg(jsonb_build_object('role', case grantee when 0 then 'public'
-                    else quote_ident(pg_get_userbyid(grantee)) end, 'right', privilege_type)), '[]')
+                    else quote_ident(pg_get_userbyid(grantee)) end, 'right', privilege_type, 'grantable', is_grantable)), '[]')
                 from aclexplode(coalesce(datacl, acldefault('d', datdba)))),
             'settings', (select coalesce(jsonb_agg(jsonb_build_object('role', pg_get_userbyid(nullif(setrole, 0)),
                     'name', split_part(setting, '=', 1), 'value', substr(setting, strpos(setting, '=') + 1))), '[]')
@@ -313,11 +316,35 @@ verify_backup() {
     (check_dump "$BACKUPS/$1/$DUMP")
 }
 
+# Refuses a backup $1 that the server's volume has no room for: for what it restores, and for the log of that. Only a
+# superuser can ask a server; of one elsewhere nobody knows.
+check_room() {
+    local needed free kept
+    IFS='|' read -r needed free kept < <(sql postgres --set told="$(< "$BACKUPS/$1/$TOLD")" << 'SQL'
+        select rolsuper from pg_roles where rolname = current_user \gset
+        \if :rolsuper
+            create temporary table room (megabytes bigint);
+            copy room from program $$df -Pm . | awk 'NR == 2 {print $4}'$$;
+            select (bytes + least(bytes, pg_size_bytes(current_setting('max_wal_size')))) / 1000000 + 32, megabytes,
+                (select string_agg(datname, ', ') from pg_database
+                    where datname like left(:'db', 50) || '\_replaced' or datname like left(:'db', 40) || '\_kept\_%')
+            from room, (select coalesce((:'told'::jsonb ->> 'database_bytes')::bigint, (:'told'::jsonb ->> 'size_bytes')::bigint * 5)
+                as bytes) as it;
+        \endif
+SQL
+    ) || return 0
+    ((free > needed)) || fail "storage_size: the restored database needs $needed MB beside what is there, and the server's" \
+        "volume has $free MB free. Make it larger${kept:+, or drop what restores have kept: $kept}."
+}
+
 # Makes the database $2 of the backup $1, as the superuser; without the rights on the database itself.
 load_backup() {
     sql postgres --set target="$2" --set told="$(< "$BACKUPS/$1/$TOLD")" << 'SQL'
         select format('create database %I owner %I template template0 encoding %L lc_collate %L lc_ctype %L', :'target',
             told ->> 'owner', told ->> 'encoding', told ->> 'collate', told ->> 'ctype')
+            || case told ->> 'locale_provider' when 'i' then format(' locale_provider icu icu_locale %L', told ->> 'locale')
+                when 'b' then format(' locale_provider builtin builtin_locale %L', told ->> 'locale') else '' end
+            || case when told ->> 'icu_rules' <> '' then format(' icu_rules %L', told ->> 'icu_rules') else '' end
         from (select :'told'::jsonb as told) as it
         \gexec
         select format('revoke all on database %I from public', :'target')

@@ -13,6 +13,7 @@ take_volume
 find_backup latest
 fetch_backup "$found"
 verify_backup "$found"
+check_room "$found"
 trap drop EXIT
 drop
 began=$SECONDS

@@ -4,6 +4,9 @@
 # moment and run again, it converges: what a run leaves behind is either the old database or the new one.
 #
 #   KEEP_REPLACED   true: the database that was replaced stays, under another name, until the next restore
+#
+# What is there is backed up before. Where that cannot be, for it is damaged or the volume of the backups is full, it stays
+# under a name of its own, which no restore deletes.
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 
@@ -29,6 +32,11 @@ put_back() {
     local code=$?
     trap - EXIT
     if ((code != 0)); then
+        # A server whose volume it filled has to recover first.
+        for _ in {1..60}; do
+            ! pg_isready --quiet || break
+            sleep 1
+        done
         drop "$new" || true
         ! has "$DATABASE" || open "$DATABASE" || true
     fi
@@ -42,13 +50,21 @@ find_backup "$RESTORE"
 backup=$found
 [[ -e $BACKUPS/$backup/$TOLD ]] || fetch_backup "$backup"
 verify_backup "$backup"
+check_room "$backup"
 
 trap put_back EXIT
 if has "$DATABASE"; then
     # A run that was killed may have left it closed.
     open "$DATABASE"
-    make_backup before-restore
-    ! uses_s3 || copy_to_s3 "$made"
+    make_backup before-restore &
+    child=$!
+    if wait "$child"; then
+        made=$(names | grep -- '-before-restore$' | tail -n 1)
+        ! uses_s3 || (copy_to_s3 "$made") || say "the backup $made is on the volume alone"
+    else
+        replaced=${DATABASE:0:40}_kept_$(date -u +%Y%m%dT%H%M%SZ)
+        say "what is there cannot be backed up: it is kept as the database $replaced instead"
+    fi
     say "the site has to wait"
     close "$DATABASE"
 fi
@@ -60,14 +76,27 @@ load_backup "$backup" "$new"
 run psql --no-psqlrc --no-password --quiet --dbname "$new" --command 'set client_min_messages = error' --command 'analyze'
 # Of roles that are gone since there is nothing to give back; the exporter of metrics may have come since.
 admin --set told="$(< "$BACKUPS/$backup/$TOLD")" << 'SQL'
+    select format('revoke all on database %I from %I', :'new', :'told'::jsonb ->> 'owner') \gexec
     select format('grant %s on database %I to %s', value ->> 'right', :'new', value ->> 'role')
+        || case when (value ->> 'grantable')::boolean then ' with grant option' else '' end
     from jsonb_array_elements(:'told'::jsonb -> 'rights')
     where value ->> 'role' = 'public' or to_regrole(value ->> 'role') is not null \gexec
-    select format(case when value ->> 'role' is null then 'alter database %2$I set %3$I to %4$L'
-        else 'alter role %1$I in database %2$I set %3$I to %4$L' end,
-        value ->> 'role', :'new', value ->> 'name', value ->> 'value')
+    -- A list of names is kept as text, in which each is quoted by itself; as one text it would be one name.
+    select format(case when value ->> 'role' is null then 'alter database %2$I set %3$I to %4$s'
+        else 'alter role %1$I in database %2$I set %3$I to %4$s' end, value ->> 'role', :'new', value ->> 'name',
+        case when lower(value ->> 'name') in ('search_path', 'temp_tablespaces', 'session_preload_libraries', 'local_preload_libraries')
+            then (select string_agg(quote_literal(coalesce(replace(part[1], '""', '"'), part[2])), ', ' order by place)
+                from regexp_matches(value ->> 'value', '"((?:[^"]|"")*)"|([^,[:space:]]+)', 'g') with ordinality as it (part, place))
+            else quote_literal(value ->> 'value') end)
     from jsonb_array_elements(:'told'::jsonb -> 'settings')
-    where value ->> 'role' is null or to_regrole(quote_ident(value ->> 'role')) is not null \gexec
+    where (value ->> 'role' is null or to_regrole(quote_ident(value ->> 'role')) is not null)
+        and value ->> 'name' <> 'kubernetes_django.connection_limit' \gexec
+    -- A database that an upgrade had closed has its limit of before in that setting.
+    select format('alter database %I connection limit %s', :'new', coalesce((
+            select value ->> 'value' from jsonb_array_elements(:'told'::jsonb -> 'settings')
+            where value ->> 'name' = 'kubernetes_django.connection_limit'), :'told'::jsonb ->> 'connection_limit', '-1')) \gexec
+    select format('comment on database %I is %L', :'new', shobj_description(oid, 'pg_database')) from pg_database
+    where datname = :'db' \gexec
     select format('grant connect on database %I to %I', :'new', rolname) from pg_roles
     where shobj_description(oid, 'pg_authid') = 'kubernetes-django: metrics' \gexec
 SQL
@@ -86,14 +115,18 @@ else
     open "$DATABASE"
 fi
 trap - EXIT
+# It has happened: what fails from here on does not make it a failure.
 latest=$(names | grep -v -- -before-restore | tail -n 1) || true
-[[ -z $latest ]] || note_backup "$latest"
+[[ -z $latest ]] || (note_backup "$latest") || true
 say "restored the database $DATABASE from the backup $backup in $((SECONDS - began)) s"
 if [[ -n ${made-} ]]; then
     say "what it held before is the backup $made"
     if [[ $KEEP_REPLACED = true ]]; then
         say "and the database $replaced, until the next restore"
     else
-        drop "$replaced"
+        drop "$replaced" || say "the database $replaced is still there"
     fi
+elif has "$replaced"; then
+    say "what it held before could not be backed up, and is the database $replaced, which lets nobody in until you say" \
+        "ALTER DATABASE \"$replaced\" ALLOW_CONNECTIONS true; it takes its room until you say DROP DATABASE \"$replaced\""
 fi

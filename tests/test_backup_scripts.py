@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -544,6 +546,109 @@ def test_drill_counts_the_rows_and_leaves_nothing(server: Server) -> None:
     comment = server.sql("select shobj_description(oid, 'pg_database') from pg_database where datname like 'the %'")
     noted = json.loads(comment)["kubernetes_django"]
     assert (noted["drill"]["rows"], noted["backup"]["name"]) == (ROWS + 2, name)
+
+
+class SmallVolume:
+    """A server whose data is on a small volume, and whose container is started again whenever it ends."""
+
+    def __init__(self, server: Server) -> None:
+        self.server, self.volume = server, server.folder / "data"
+        self.ballast = self.volume / "ballast"
+        self.ending = False
+
+    def __enter__(self) -> SmallVolume:
+        self.stop_all("fast")
+        kept = self.volume.rename(self.server.folder / "kept")
+        self.volume.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=500m,mode=0777", "small", self.volume], check=True)
+        subprocess.run(["cp", "-a", kept, self.volume / "pgdata"], check=True)
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+        return self
+
+    def run(self) -> None:
+        """Be the kubelet."""
+        variables = {"PGDATA": str(self.volume / "pgdata"), "PG_MAJOR": SERVERS[-1].parent.name}
+        options = [f"-cunix_socket_directories={self.server.folder}", "-clisten_addresses="]
+        with (self.server.folder / "log").open("a") as log:
+            place = {"env": self.server.variables | variables, "stdout": log, "stderr": log}
+            while not self.ending:
+                command = [ROOT / "images" / "postgres" / "docker-entrypoint.sh", "postgres", *options]
+                self.process = subprocess.Popen(command, user="postgres", group="postgres", **place)
+                self.process.wait()
+
+    def stop_all(self, how: str) -> None:
+        """Stop the server as it ran before, or runs after."""
+        self.server.program("pg_ctl", "-D", str(self.volume), "-m", how, "-w", "stop")
+
+    def wait(self) -> None:
+        """Wait until the server answers."""
+        for _ in range(600):
+            if self.server.sql("select 1", "postgres") == "1":
+                return
+            time.sleep(0.1)
+        pytest.fail((self.server.folder / "log").read_text()[-3000:])
+
+    def leave(self, megabytes: int) -> None:
+        """Take all room of the volume but this."""
+        self.ballast.unlink(missing_ok=True)
+        free = os.statvfs(self.volume)
+        size = free.f_bavail * free.f_frsize - megabytes * 2**20
+        subprocess.run(["fallocate", "-l", str(size), self.ballast], check=True)
+
+    def __exit__(self, *_: object) -> None:
+        self.ending = True
+        self.process.send_signal(signal.SIGINT)
+        self.thread.join()
+        subprocess.run(["umount", "--lazy", self.volume], check=True)
+        self.volume.rmdir()
+        (self.server.folder / "kept").rename(self.volume)
+        self.server.start()
+
+
+@pytest.fixture
+def large(server: Server) -> str:
+    """A backup of more rows than a small volume has room for twice; their checksum."""
+    text = "(select string_agg(md5((i * 20 + j)::text), '') from generate_series(1, 20) j)"
+    server.sql(f"insert into note (text) select {text} from generate_series(1, 60000) i", user="the owner")
+    return server.backup()
+
+
+def test_room_is_asked_for_before_data_is_copied(server: Server, large: str) -> None:
+    before = server.sql(CHECKSUM)
+    server.sql(f"create database {quoted(DATABASE + '_kept_20260101T000000Z')}", "postgres")
+    with SmallVolume(server) as volume:
+        volume.wait()
+        volume.leave(50)
+        for script in ("restore", "drill"):
+            said = last_line(server.script(script, RESTORE=large))
+            needs = (
+                r"storage_size: the restored database needs \d+ MB beside what is there, and the server's volume has "
+            )
+            ends = (
+                r"\d+ MB free\. Make it larger, or drop what restores have kept: the \"site\"_kept_20260101T000000Z\."
+            )
+            assert re.fullmatch(needs + ends, said), said
+        assert server.sql(CHECKSUM) == before
+        assert server.names() == [large]
+
+
+@pytest.mark.parametrize("script", ["restore", "drill"])
+def test_what_fills_the_volume_all_the_same_clears_up(server: Server, large: str, script: str) -> None:
+    """The server stops for want of room for its log, recovers in its reserve, and what was made is dropped."""
+    before = server.sql(CHECKSUM)
+    path = server.backups / large / "backup.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"database_bytes": 1}))
+    with SmallVolume(server) as volume:
+        volume.wait()
+        volume.leave(45)
+        run = server.script(script, RESTORE=large)
+        assert run.returncode != 0, run.stdout + run.stderr
+        volume.wait()
+        assert server.sql(CHECKSUM) == before
+        assert server.sql("select count(*) from note", user="the app") == before.partition("|")[0]
+        made = server.sql("select datname from pg_database where datname ~ '_(restoring|drill)$'", "postgres")
+        assert made == "", (server.folder / "log").read_text()[-3000:]
 
 
 def test_comment_of_somebody_else_stays(server: Server) -> None:

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -318,25 +319,44 @@ def test_what_is_not_its_own_is_left_alone(container: Container, version: str | 
     assert [path.name for path in container.data.iterdir()] == [kept.name]
 
 
-def test_a_full_volume_is_waited_for_after_a_crash(container: Container) -> None:
-    """A server that cannot write its log would stop, and be started again ever later."""
+@contextlib.contextmanager
+def full_volume(container: Container, megabytes: int) -> Iterator[Path]:
+    """A volume that is full, of a server that was killed; give the file that fills it."""
     volume = container.folders["volume"]
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192m,mode=0777", "volume", volume], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0777", "volume", volume], check=True)
     try:
         running = container.start()
         container.wait_for(running, "ready to accept connections", count=2)
+        container.stop(running)
+        running = container.start()
+        container.wait_for(running, "ready to accept connections")
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
         with contextlib.suppress(OSError), (volume / "ballast").open("wb") as ballast:
             while True:
                 ballast.write(bytes(2**20))
+        yield volume / "ballast"
+    finally:
+        subprocess.run(["umount", "--lazy", volume], check=True)
+
+
+def test_a_server_that_filled_its_volume_recovers_in_its_reserve(container: Container) -> None:
+    with full_volume(container, 400):
+        running = container.start()
+        container.wait_for(running, "ready to accept connections")
+        assert "giving up the reserve, 64 MB, so that the server can recover" in container.output()
+        assert container.query(running, "drop table t; select 1").endswith("1")
+        container.stop(running)
+
+
+def test_a_full_volume_is_waited_for_after_a_crash(container: Container) -> None:
+    """A server that cannot write its log would stop, and be started again ever later."""
+    with full_volume(container, 192) as ballast:
         running = container.start()
         container.wait_for(running, "No space left on device: /volume/data has 0 MB free")
         time.sleep(2)
         assert "ready to accept connections" not in container.output()
-        (volume / "ballast").unlink()
+        ballast.unlink()
         container.wait_for(running, "ready to accept connections")
         assert container.query(running, "select count(*) from t") == "1000"
         container.stop(running)
-    finally:
-        subprocess.run(["umount", "--lazy", volume], check=True)

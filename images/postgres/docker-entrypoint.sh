@@ -110,13 +110,26 @@ move_into_place() {
     sync --file-system "$PGDATA"
 }
 
+free_kilobytes() { df --output=avail --block-size=1K "$PGDATA" | tail -n 1; }
+
+# Puts 64 MB of a volume with much room aside, for the start of a server that has filled it: with them it recovers, and
+# what filled it can be deleted.
+keep_reserve() {
+    [[ -e $reserve ]] || (($(free_kilobytes) < 256 * 1024)) || fallocate --length 64M "$reserve" 2> /dev/null || rm -f "$reserve"
+}
+
 # After a crash a server without room for the next segment of its log stops at each start, and its container is started
 # again after a longer and longer time. One that waits is there as soon as there is room.
 wait_for_room() {
     local needed=$((32 * 1024)) free said=
     [[ $(LC_ALL=C pg_controldata "$PGDATA") != *'cluster state: '*' shut down'* ]] || return 0
     trap 'exit 143' INT TERM
-    while free=$(df --output=avail --block-size=1K "$PGDATA" | tail -n 1) && ((free < needed)); do
+    while free=$(free_kilobytes) && ((free < needed)); do
+        if [[ -e $reserve ]]; then
+            say "giving up the reserve, 64 MB, so that the server can recover: delete something, or make the volume larger"
+            rm -f "$reserve"
+            continue
+        fi
         [[ $said ]] || say "No space left on device: $PGDATA has $((free / 1024)) MB free, the server recovers when there" \
             "are $((needed / 1024)). Free space on its volume, or make it larger"
         said=true
@@ -150,7 +163,8 @@ take_volume() {
 }
 
 prepare_data() {
-    local making=$PGDATA/.making finished=$PGDATA/.finished version init data
+    local making=$PGDATA/.making finished=$PGDATA/.finished reserve version init data
+    reserve=$(dirname "$PGDATA")/.$(basename "$PGDATA").reserve
 
     (($(id -u) != 0)) || fail "PostgreSQL refuses to run as root: run this image as uid 999"
     take_volume
@@ -176,6 +190,7 @@ prepare_data() {
         version=$(< "$PGDATA/PG_VERSION")
         [[ $version == "$PG_MAJOR" ]] || fail "$PGDATA holds data of PostgreSQL $version, this image is $PG_MAJOR"
         wait_for_room
+        keep_reserve
         return
     fi
     if [[ -n $(entries) ]]; then

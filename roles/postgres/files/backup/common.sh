@@ -41,11 +41,14 @@ login() {
     printf '*:*:*:*:%s\n' "$(sed 's/[\\:]/\\&/g' "$LOGIN/password")" > "$PGPASSFILE"
     export PGUSER PGPASSFILE
     # Where NetworkPolicies are enforced a new pod is let through some seconds after its start; and a server restarts.
+    wait_for_server || fail "the database at $PGHOST, port ${PGPORT:-5432}, does not answer. playbooks/status.yml says more."
+}
+wait_for_server() {
     for _ in {1..30}; do
         ! pg_isready --quiet || return 0
         sleep 1
     done
-    fail "the database at $PGHOST, port ${PGPORT:-5432}, does not answer. playbooks/status.yml says more."
+    return 1
 }
 
 # Runs the SQL of standard input in the database $1, further arguments are psql's; prints bare values.

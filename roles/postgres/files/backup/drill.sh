@@ -5,7 +5,11 @@
 . "$(dirname "$0")/common.sh"
 
 scratch=${DATABASE:0:50}_drill
-drop() { sql postgres --set name="$scratch" <<< "select format('drop database if exists %I with (force)', :'name') \\gexec"; }
+drop() {
+    # A server whose volume it filled has to recover first.
+    wait_for_server
+    sql postgres --set name="$scratch" <<< "select format('drop database if exists %I with (force)', :'name') \\gexec"
+}
 
 login
 check_rights drill

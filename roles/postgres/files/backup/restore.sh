@@ -33,10 +33,7 @@ put_back() {
     trap - EXIT
     if ((code != 0)); then
         # A server whose volume it filled has to recover first.
-        for _ in {1..60}; do
-            ! pg_isready --quiet || break
-            sleep 1
-        done
+        wait_for_server || true
         drop "$new" || true
         ! has "$DATABASE" || open "$DATABASE" || true
     fi

@@ -200,6 +200,30 @@ def test_restore_that_was_killed_converges(rows: dict[str, str], backup: str) ->
     assert json.loads(ask("/api/status")[1])["status"] == "operational"
 
 
+HUGE = {"requests": {"cpu": "1000", "memory": "64Mi"}, "limits": {"cpu": "1000", "memory": "512Mi"}}
+
+
+def fails_for_good(*arguments: str) -> None:
+    """A restore whose pod finds no node is reported as failed: it has not happened, and no Job is left to do it."""
+    texts = sql("select text from notes_note order by id")
+    run = playbook("playbooks/restore.yml", *arguments)
+    assert run.returncode != 0, run.stdout
+    assert "finds no node" in run.stdout, run.stdout
+    said = " ".join(run.stdout.split())
+    assert (
+        "The Job is deleted: nothing of it happens later." in said
+        or "Nothing was restored, and nothing will be" in said
+    )
+    jobs = [job["metadata"]["name"] for job in items("jobs,pods") if "restore" in job["metadata"]["name"]]
+    assert jobs == []
+    assert sql("select text from notes_note order by id") == texts
+    assert ask("/api/notes", {"text": "written after a restore that failed"})[0] == 201
+
+
+def test_restore_that_is_reported_as_failed_never_happens(backup: str) -> None:
+    fails_for_good("-e", f"backup={backup}", "-e", json.dumps({"postgres_backup_resources": HUGE}))
+
+
 def test_schedule(backup: str) -> None:
     """A CronJob's backup; a second deploy changes nothing; without the schedule the CronJob goes."""
     schedule = ["-e", "postgres_backup_schedule='0 3 * * *'", "-e", "postgres_drill_schedule=@weekly"]
@@ -335,6 +359,25 @@ def test_restore_to_a_moment_that_was_killed_after_it_begins_anew() -> None:
     restored(moment, "third moment")
 
 
+def test_restore_to_a_moment_that_is_reported_as_failed_never_happens() -> None:
+    fails_for_good(*to_time(now()), "-e", json.dumps({"postgres_resources": HUGE}))
+
+
+def test_forward_again_across_restores() -> None:
+    """To a moment that an earlier restore has undone, and whose base backup is on another timeline."""
+    first, second = moment_of("way back"), moment_of("way forward")
+    restored(first, "way back")
+    note("written on a branch")
+    restored(second, "way forward")
+    texts = sql("select text from notes_note").splitlines()
+    assert "written after the way back" in texts
+    assert "written on a branch" not in texts
+    kept = Path(f"/data/{NAMESPACE}-pv/pgdata.original")
+    assert kept.is_dir()
+    assert changed(playbook("playbooks/restore.yml", *ARCHIVE, "-e", "forget_original=true")) == 1
+    assert not kept.exists()
+
+
 def restore_jobs() -> list[dict]:
     """The Jobs of restores to a moment."""
     return [job for job in items("jobs") if job["metadata"]["name"].startswith("postgres-restore-time")]
@@ -364,7 +407,8 @@ def test_server_that_does_not_start_is_restored_from_its_archive() -> None:
     print(f"\nserver with damaged data restored from its archive: {time.monotonic() - began:.1f} s")
     assert "The server does not answer: what it has not archived is not restored." in run.stdout
     assert "written before the damage" in sql("select text from notes_note")
-    assert (data.with_name("pgdata.replaced") / "global" / "pg_control").stat().st_size == 0
+    # The test before has deleted what was there before the first restore, and this is a first one again.
+    assert (data.with_name("pgdata.original") / "global" / "pg_control").stat().st_size == 0
     note("written after the damage")
     listed = playbook("playbooks/backups.yml", *ARCHIVE).stdout
     assert re.search(r"Any moment from 20\S+ \S+ UTC to 20\S+ \S+ UTC can be restored: -e to_time=", listed), listed

@@ -85,7 +85,38 @@ def check_backups(kube: Kube, values: dict[str, Any], exists: bool, wanted: bool
     if wanted or values["postgres_archive"] or any(values[name] for name in SCHEDULES):
         volume, findings = check_volume(kube, values, "postgres_backup", exists)
         facts |= {f"site_backup_volume_{name}": value for name, value in volume.items()}
+    if server and values["postgres_archive"] and values["postgres_archive_storage"] == "volume":
+        findings += check_node(kube, values)
     return facts, findings
+
+
+def check_node(kube: Kube, values: dict[str, Any]) -> list[str]:
+    """The server cannot start with its archive on a claim that another node has.
+
+    Args:
+        kube: the connection.
+        values: the roles' variables.
+    """
+    namespace, name = values["site_namespace"], values["postgres_backup_claim"]
+    claim = kube.get("PersistentVolumeClaim", name, namespace)
+    if claim is None or "ReadWriteMany" in claim["spec"]["accessModes"]:
+        return []
+    pods = [pod for pod in kube.list("Pod", namespace) if pod["status"].get("phase") in ("Pending", "Running")]
+    nodes = {pod["metadata"]["name"]: pod["spec"].get("nodeName") for pod in pods}
+    home = nodes.get(f"{values['postgres_name']}-0")
+    return [
+        f"postgres_archive: the claim {name} is on one node at a time (ReadWriteOnce). Pod {pod['metadata']['name']} "
+        f"has it on node {pod['spec']['nodeName']}, and the server, which keeps its archive on it, is on {home}. Wait "
+        "for the pod's end, or let the archive be in the bucket (postgres_archive_storage: s3)."
+        for pod in pods
+        if home and pod["spec"].get("nodeName") not in (None, home) and name in claims_of(pod)
+    ][:1]
+
+
+def claims_of(pod: dict) -> set[str]:
+    """The names of the claims that a pod mounts."""
+    volumes = pod["spec"].get("volumes") or []
+    return {each["persistentVolumeClaim"]["claimName"] for each in volumes if "persistentVolumeClaim" in each}
 
 
 def image_of(workload: dict | None) -> str:

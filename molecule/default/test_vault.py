@@ -18,6 +18,12 @@ CURE = "ansible-playbook playbooks/vault.yml -e recover=true"
 NO_CLUSTER = ("-e", "site_context=nowhere", "-e", "storage_path=/nonexistent/data")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def site_as_the_inventory_says() -> None:
+    """Other tests released with variables of their own."""
+    assert playbook("playbooks/deploy.yml").returncode == 0
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)

@@ -134,6 +134,22 @@ def test_no_secret_in_an_environment(rendered: dict[str, list[dict]]) -> None:
                 assert not re.search(r"(PASSWORD|KEY)$", variable["name"]), f"{name}: {variable['name']}"
 
 
+def test_address_of_a_node_is_filled_in_by_kubernetes(rendered: dict[str, list[dict]]) -> None:
+    """It knows a name only where it stands earlier in the list, so a node that changes changes no template."""
+    seen = 0
+    for name, spec in pod_specs(rendered).items():
+        for container in spec["containers"] + spec.get("initContainers", []):
+            names = [variable["name"] for variable in container.get("env", [])]
+            if "DJANGO_ALLOWED_HOSTS" not in names:
+                continue
+            seen += 1
+            assert names[0] == "NODE_IP", name
+            hosts = container["env"][names.index("DJANGO_ALLOWED_HOSTS")]["value"].split(",")
+            assert hosts[-2:] == ["$(NODE_IP)", "[$(NODE_IP)]"], name
+            assert not any("192.0.2.1" in host or "2001:db8" in host for host in hosts), name
+    assert seen >= 2
+
+
 def test_server_admits_tls_only_unless_told_otherwise(rendered: dict[str, list[dict]]) -> None:
     """By pg_hba.conf and by its settings, which are quoted as PostgreSQL's configuration file wants it."""
     config = rendered["postgres-config.configmap.yaml"][0]["data"]

@@ -93,6 +93,26 @@ def test_failure_opens_the_old_one_again(server: Server, volume: Volume) -> None
     assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
 
 
+def test_data_that_was_opened_to_the_site_is_never_cleared(server: Server, volume: Volume) -> None:
+    assert volume.upgrade().returncode == 0
+    volume.server("start")
+    assert volume.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+    assert volume.sql("insert into note (text) values ('acknowledged')", user="the owner") == ""
+    volume.server("stop")
+    (volume.folder / "data" / ".opened").touch()
+    said = last_line(volume.upgrade())
+    assert re.fullmatch(
+        r"storage_claim: the new volume has data that the site has written to since 20\S+ \S+ UTC, and is left alone\. "
+        r"If it is of no use any more, delete the file \.opened on it\.",
+        said,
+    ), said
+    volume.server("start")
+    assert volume.sql("select count(*) from note where text = 'acknowledged'") == "1"
+    volume.server("stop")
+    # The old server was not closed for it, and is open as it was.
+    assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+
+
 def test_what_is_wrong_is_said_before_anybody_has_to_wait(server: Server, volume: Volume) -> None:
     told = last_line(volume.upgrade("-c", "no_such_setting=1"))
     assert told.startswith("the new server does not start with postgres_settings: "), told

@@ -316,7 +316,35 @@ def test_killed_and_run_again() -> None:
     wait_for_base_backup()
 
 
-@pytest.mark.usefixtures("fifteen")
+def test_killed_after_the_opening_there_is_no_way_back() -> None:
+    """The next run finds the new server, which the site has written into, not ready, and does not put the old one back.
+
+    When it is mended, the run after it ends the upgrade, with all that was written.
+    """
+    assert playbook("playbooks/reset.yml", *NEW, "-e", "reset_data=true").returncode == 0
+    assert changed(playbook(DEPLOY, *OLD, *ARCHIVE)) > 0
+    opened = Path("/data/molecule-upgrade-pv-17/.opened")
+    run = begin(UPGRADE, *NEW, *ARCHIVE, output=subprocess.DEVNULL)
+    while not opened.exists():
+        assert run.poll() is None, "it ended before it could be killed"
+        time.sleep(0.05)
+    kill(run)
+    sql("alter database kubernetes_django connection limit -1", "postgres")
+    assert ask("/api/notes", {"text": "written into the new server"})[0] == 201
+    server = json.loads(kubectl("get", "statefulset/postgres", "-o", "json"))
+    image = server["spec"]["template"]["spec"]["containers"][0]["image"]
+    kubectl("set", "image", "statefulset/postgres", "postgres=localhost/nowhere:17-none")
+    said = " ".join(cause(playbook(UPGRADE, *NEW, *ARCHIVE)).split())
+    assert "so the old one is not put back. Mend what is named above, and run this again." in said, said
+    assert claim() == "postgres-pvc-17"
+    kubectl("set", "image", "statefulset/postgres", f"postgres={image}")
+    again = playbook(UPGRADE, *NEW, *ARCHIVE)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "written into the new server" in sql("select text from notes_note")
+    assert (major(), claim()) == ("17", "postgres-pvc-17")
+    serves()
+
+
 def test_all_volumes_go_with_the_data() -> None:
     """A reset that is told to delete the data deletes the old volume's as well."""
     run = playbook("playbooks/reset.yml", *NEW, "-e", "reset_data=true")

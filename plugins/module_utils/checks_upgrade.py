@@ -152,8 +152,8 @@ def check_upgrade(
     Returns:
         site_upgrade: found and wanted, majors; old, the server's image and claim; suffix, claim and volume of the new
         one; switched, whether the server is on it; unfinished, whether something is left to do then; closed, whether
-        the database waits for the end of an upgrade; begun, whether the copy is made already; annotation, where the
-        server has `old`.
+        the database waits for the end of an upgrade; begun, whether the copy is made already; opened, whether the site
+        may have written into the new one, so that there is no way back; annotation, where the server has `old`.
     """
     namespace, name = values["site_namespace"], values["postgres_name"]
     if values["postgres_backend"] == "external":
@@ -182,9 +182,11 @@ def check_upgrade(
         "claim": f"{base}{suffix}",
         "unfinished": told is not None,
         "closed": running and database.sql(CLOSED).strip() == "0",
+        "opened": False,
         "begun": any(map(is_under_way, kube.list("Job", namespace, {COMPONENT: "upgrade"}))),
         "volume": {},
     }
+    facts["opened"] = facts["old"].pop("opened", False)
     facts["switched"] = facts["unfinished"] or current == suffix or facts["found"] == wanted
     if facts["switched"]:
         return {"site_upgrade": facts}, []

@@ -10,6 +10,8 @@
 
 volume=$(dirname "$PGDATA")
 ours=$volume/.upgrade
+# Made by the playbook before it opens the new server to the site.
+opened=$volume/.opened
 log=$SCRATCH/upgrade.log server_log=$SCRATCH/server.log
 sockets=${SOCKETS:-/var/run/postgresql}
 
@@ -57,6 +59,8 @@ take_new_volume() {
     [[ -w $volume && -x $volume ]] || fail "storage_path: user $(id -u) may not write to the new volume, which belongs to" \
         "$(stat -c '%u:%g, mode %a' "$volume")."
     found=$(find "$volume" -mindepth 1 -maxdepth 1 ! -name lost+found -printf '%f ')
+    [[ ! -e $opened ]] || fail "storage_claim: the new volume has data that the site has written to since" \
+        "$(date -u -r "$opened" '+%Y-%m-%d %H:%M:%S UTC'), and is left alone. If it is of no use any more, delete the file .opened on it."
     [[ -z $found || -e $ours ]] || fail "storage_claim: the new volume is not empty, and what is on it is left alone: $found"
     exec {lock}> "$ours" || fail "storage_size: the new volume takes no file."
     flock --wait 60 "$lock" || fail "another upgrade uses the new volume."

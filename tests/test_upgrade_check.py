@@ -1,0 +1,51 @@
+"""What an upgrade that was interrupted left, as the check before the next run reads it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "collections"))
+from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_upgrade import UPGRADED_FROM, check_upgrade
+
+OLD = {"image": "localhost/site-postgres:15-a", "claim": "data"}
+VALUES = {
+    "site_namespace": "site",
+    "site_name": "site",
+    "postgres_name": "postgres",
+    "postgres_backend": "internal",
+    "postgres_database": "site",
+    "postgres_port": 5432,
+    "image_postgres_reference": "",
+    "image_postgres_major": 17,
+    "storage_claim": "data-17",
+}
+
+
+class Objects:
+    """A cluster whose new server has the old one's place, and does not run."""
+
+    def __init__(self, note: dict[str, Any]) -> None:
+        self.note = note
+
+    def get(self, kind: str, name: str, namespace: str) -> dict[str, Any] | None:
+        if kind != "StatefulSet":
+            return None
+        pod = {"containers": [{"image": "localhost/site-postgres:17-b"}], "volumes": []}
+        annotations = {UPGRADED_FROM: json.dumps(self.note)}
+        return {"metadata": {"annotations": annotations}, "spec": {"template": {"spec": pod}}}
+
+    def list(self, kind: str, namespace: str, labels: dict[str, str]) -> list[dict[str, Any]]:
+        return []
+
+
+@pytest.mark.parametrize(("note", "opened"), [(OLD, False), (OLD | {"opened": True}, True)])
+def test_server_that_was_opened_is_known(note: dict[str, Any], opened: bool) -> None:
+    facts, findings = check_upgrade(Objects(note), VALUES, True, {"site_data_suffix": "-17"})
+    assert findings == []
+    upgrade = facts["site_upgrade"]
+    assert (upgrade["switched"], upgrade["unfinished"], upgrade["opened"], upgrade["old"]) == (True, True, opened, OLD)

@@ -88,6 +88,17 @@ class Site:
         self.server.send_signal(how)
         self.server.wait()
 
+    def kill(self, script: subprocess.Popen[str]) -> None:
+        """End a restore as the end of its pod does: with its recovering server, and the directory of its socket."""
+        os.killpg(script.pid, signal.SIGKILL)
+        script.wait()
+        for place in Path("/proc").glob("[0-9]*/cwd"):
+            with contextlib.suppress(OSError):
+                if place.readlink().is_relative_to(self.folder / "volume"):
+                    os.kill(int(place.parent.name), signal.SIGKILL)
+        for left in self.folder.glob(".s.PGSQL.*"):
+            left.unlink()
+
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait until something is so."""
         deadline = time.monotonic() + 60
@@ -400,8 +411,7 @@ def test_restore_killed_at_any_moment_has_happened_or_not(site: Site) -> None:
         site.stop()
         script = site.begin("bash", str(site.folder / "scripts" / "pgbackrest.sh"), "restore", first)
         time.sleep(chance.uniform(0.5, 6))
-        os.killpg(script.pid, signal.SIGKILL)
-        script.wait()
+        site.kill(script)
         site.start()
         assert site.rows() in (["first"], ["first", "second"]), number
         assert not site.data.with_name("pgdata.restoring").exists()

@@ -18,13 +18,15 @@ from registry import ADDRESS, PASSWORD, POSTGRES, PYTHON, USER
 from scenario import NAMESPACE, ask, changed, items, kubectl, playbook, pods_as_they_are, wait_for, web_pods
 
 LOGIN = {"username": USER, "password": PASSWORD}
+# It stands for the mirror, which containerd asks in Docker Hub's name.
+HUB = LOGIN | {"server": "docker.io"}
 OPTIONS = {
     "image_builder": "buildah",
     "image_source": "registry",
     "image_registry": f"{ADDRESS}/team",
     "image_cache": str(registry.FOLDER / "cache"),
-    # As a vault has them. The second stands for the mirror, which containerd asks in Docker Hub's name.
-    "vault_registry_logins": [LOGIN | {"server": ADDRESS}, LOGIN | {"server": "docker.io"}],
+    # As a vault has them.
+    "vault_registry_logins": [LOGIN | {"server": ADDRESS}, HUB],
 }
 
 
@@ -136,6 +138,11 @@ def test_a_pull_secret_of_another_type() -> None:
     kubectl("delete", "secret", "mine")
 
 
+def test_the_first_deploy_has_no_login() -> None:
+    """Nobody said that the registry wants one. The next test goes on from here."""
+    refused(deploy(vault_registry_logins=[]), "ErrImagePull", POSTGRES, "401 Unauthorized")
+
+
 def test_deploy() -> None:
     """Built on the official Python, pushed, and pulled by containerd with the vault's login; PostgreSQL's as well."""
     done = deploy()
@@ -180,9 +187,8 @@ def fails_to_pull(reference: str, **variables: object) -> None:
     assert ask("/api/status")[0] == 200
 
 
-def test_no_pull_secret() -> None:
-    """The registry wants a login, and nobody said so."""
-    fails_to_pull(registry.call(tag_of_site(), "unknown"), vault_registry_logins=[])
+def test_a_login_to_another_registry_alone() -> None:
+    fails_to_pull(registry.call(tag_of_site(), "unknown"), vault_registry_logins=[HUB])
 
 
 def tag_of_site() -> str:
@@ -194,7 +200,7 @@ def tag_of_site() -> str:
 def test_a_wrong_password() -> None:
     """It reaches the cluster, is refused, and the right one mends it."""
     reference = registry.call(tag_of_site(), "wrong")
-    fails_to_pull(reference, vault_registry_logins=[LOGIN | {"server": ADDRESS, "password": "wrong"}])
+    fails_to_pull(reference, vault_registry_logins=[LOGIN | {"server": ADDRESS, "password": "wrong"}, HUB])
     done = deploy(django_image=reference)
     assert done.returncode == 0, done.stdout + done.stderr
     assert web_image() == reference
@@ -202,8 +208,11 @@ def test_a_wrong_password() -> None:
 
 def test_a_secret_of_somebody_else() -> None:
     """Made by hand, or by a controller; the vault has no login."""
-    make = ("create", "secret", "docker-registry", "mine", f"--docker-server={ADDRESS}", f"--docker-username={USER}")
-    kubectl(*make, f"--docker-password={PASSWORD}")
+    # For both registries: the database restarts with it, and kubelet lets no pod have an image that it could not pull.
+    logins = {server: {"username": USER, "password": PASSWORD} for server in (ADDRESS, "https://index.docker.io/v1/")}
+    text = json.dumps({"auths": logins})
+    secret = ("create", "secret", "generic", "mine", "--type=kubernetes.io/dockerconfigjson")
+    kubectl(*secret, f"--from-literal=.dockerconfigjson={text}")
     reference = registry.call(tag_of_site(), "mine")
     done = deploy(django_image=reference, vault_registry_logins=[], site_pull_secrets=["mine"])
     assert done.returncode == 0, done.stdout + done.stderr

@@ -82,7 +82,7 @@ def test_systemd_runs_the_services(host: Host) -> None:
     assert host.ask("systemctl is-active containerd kubelet").split() == ["active", "active"]
     assert host.ask(f"ls {CACHE}/minikube/wrappers") == "minikube"
     assert host.ask("ls /etc/init.d/containerd /etc/init.d/kubelet") == ""
-    assert "systemd" in host.ask("journalctl --unit kubelet --no-pager --lines 1 --output=json")
+    assert '"kubelet.service"' in host.ask("journalctl --unit kubelet --no-pager --lines 1 --output=json")
 
 
 def test_second_run_changes_nothing(host: Host) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -72,9 +73,12 @@ def test_release_fails_no_request(user: User, monkeypatch: pytest.MonkeyPatch) -
     page.write_text(page.read_text().replace("<h1>System Status</h1>", "<h1>System Status, again</h1>"))
     # As stage `release` does: the status page itself answers 503 where a check takes it too long.
     with Reader(url, "/api/notes", rate=20, threads=2) as reader:
+        # A worker's first request opens its connection to the database, which on a busy machine took 3 s and a 503.
+        time.sleep(10)
+        began = time.monotonic()
         user.run("make", "deploy")
     print(reader.figures())
-    assert [(request.began - reader.requests[0].began, request) for request in reader.failures] == []
+    assert [request for request in reader.failures if request.began >= began] == []
     assert len(reader.requests) > 100
     with urllib.request.urlopen(url, timeout=10) as answer:
         assert "System Status, again" in answer.read().decode()

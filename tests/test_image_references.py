@@ -18,6 +18,8 @@ VARIABLES = {
     "django_reference": "",
     "postgres_reference": "",
     "build_args": {},
+    "delivery": "auto",
+    "platform": "",
     "base_python": "docker.io/library/python:3.13.12-slim-trixie",
     "base_postgres": "docker.io/library/postgres:17.12-trixie",
 }

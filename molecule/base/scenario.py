@@ -51,6 +51,17 @@ def items(kinds: str, *arguments: str) -> list[dict]:
     return json.loads(kubectl("get", kinds, "-o", "json", *arguments))["items"]
 
 
+def as_they_are(kinds: str) -> dict[str, dict]:
+    """The site's objects of these kinds, without what controllers write: their status, and who set what."""
+    found = {}
+    for item in items(kinds):
+        item.pop("status", None)
+        for key in ("resourceVersion", "managedFields"):
+            item["metadata"].pop(key, None)
+        found[f"{item['kind']}/{item['metadata']['name']}"] = item
+    return found
+
+
 def playbook(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a playbook on the site of this test."""
     return subprocess.run(

@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 
 import pytest
-from scenario import NAME, NAMESPACE, ROOT, changed, items, kubectl, playbook, sql, wait_for_base_backup
+from scenario import NAME, NAMESPACE, ROOT, as_they_are, changed, kubectl, playbook, sql, wait_for_base_backup
 
-# Those of the site whose version is looked at; a Node, a Lease of a node and events change by themselves.
+# Those of the site that are compared; a Node, a Lease of a node and events change by themselves.
 KINDS = (
     "pods,services,statefulsets,deployments,replicasets,jobs,cronjobs,configmaps,secrets,persistentvolumeclaims,"
     "networkpolicies,resourcequotas,limitranges,poddisruptionbudgets,horizontalpodautoscalers,ingresses,"
@@ -70,9 +70,7 @@ def everything() -> dict[str, object]:
     inventory = Path(os.environ["SITE_INVENTORY"]).parent
     volumes = Path("/data")
     return {
-        "objects": {
-            f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for item in items(KINDS)
-        },
+        "objects": as_they_are(KINDS),
         "of the cluster": cluster,
         "rows": sql("select string_agg(n::text, ' ' order by n) from notes_note n"),
         "databases": sql("select string_agg(d::text, ' ' order by datname) from pg_database d"),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 
 import pytest
 from checkout import Checkout, refused
-from scenario import NAME, NAMESPACE, changed, kubectl, playbook
+from scenario import NAME, NAMESPACE, as_they_are, changed, kubectl, playbook, wait_for
 
 VAULT_IS_MISSING = f"The site {NAME} is in namespace {NAMESPACE} of context"
 VAULT_IS_ANOTHERS = f"vault_site_id: the vault of this run is not the one that the site {NAME}"
@@ -29,21 +28,16 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
 
 
-def versions() -> dict[str, str]:
-    """Version of each object of the site. A Job that ends meanwhile changes by itself."""
-    listed = kubectl("get", "deployments,statefulsets,services,secrets,configmaps,jobs,pvc,leases", "-o", "json")
-    versions = {}
-    for item in json.loads(listed)["items"]:
-        key = "uid" if item["kind"] == "Job" else "resourceVersion"
-        versions[f"{item['kind']}/{item['metadata']['name']}"] = item["metadata"][key]
-    return versions
+def objects() -> dict[str, dict]:
+    """All that a deploy applies."""
+    return as_they_are("deployments,statefulsets,services,secrets,configmaps,jobs,pvc,leases")
 
 
 @pytest.mark.parametrize("arguments", [(), ("--check",)], ids=["deploy", "check"])
 def test_no_vault_changes_nothing(checkout: Checkout, arguments: tuple[str, ...]) -> None:
-    before = versions()
+    before = objects()
     refused(checkout.run("deploy.yml", *arguments), VAULT_IS_MISSING, str(checkout.vault), CURE)
-    assert versions() == before
+    assert objects() == before
     assert not checkout.vault.exists()
 
 
@@ -51,18 +45,19 @@ def test_vault_is_written_from_the_secrets(checkout: Checkout) -> None:
     made = checkout.run("vault.yml", "-e", "recover=true")
     assert made.returncode == 0, made.stdout
     assert "was written from the Secrets of the site" in made.stdout
-    before = versions()
+    before = objects()
     assert changed(checkout.run("deploy.yml")) == 0
-    assert {name for name, version in versions().items() if before.get(name) != version} <= {"Lease/deploy"}
+    wait_for(lambda: "Lease/deploy" not in objects(), 5)
+    assert objects() == before
 
 
 def test_vault_of_another_site_changes_nothing(checkout: Checkout) -> None:
     """It was made while no cluster answered, as before a stopped one is started."""
     elsewhere = checkout.run("vault.yml", *NO_CLUSTER)
     assert elsewhere.returncode == 0, elsewhere.stdout
-    before, vault = versions(), checkout.vault.read_bytes()
+    before, vault = objects(), checkout.vault.read_bytes()
     refused(checkout.run("deploy.yml"), VAULT_IS_ANOTHERS, CURE)
-    assert versions() == before
+    assert objects() == before
     made = checkout.run("vault.yml", "-e", "recover=true")
     assert made.returncode == 0, made.stdout
     (kept,) = checkout.variables.glob("vault.yml.*")

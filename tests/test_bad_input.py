@@ -70,6 +70,19 @@ def refused(project: Project, *arguments: str, **environment: str) -> str:
         ),
         ("django_migrate_lock=true", "django_migrate_lock: migrate_locked takes the lock itself"),
         ("postgres_port=70000", "postgres_port: 70000 is out of range"),
+        ("django_proxy_body_megabytes=0", "django_proxy_body_megabytes: 0 is out of range, it goes from 1 to 102400."),
+        ("django_port=8010", "django_proxy_port: 8010 is also django_port. Set another port."),
+        ("django_proxy_header_kilobytes=9", "django_proxy_header_kilobytes: 9 is no multiple of 8. Set one."),
+        ('{"django_private_paths": ["admin"]}', "django_private_paths: 'admin' is no path. It begins with /"),
+        ('{"django_login_paths": ["/a b"]}', "django_login_paths: '/a b' is no path. It begins with /"),
+        (
+            '{"django_proxy_buffer": {"hostPath": {}}}',
+            "django_proxy_buffer: {'hostPath': {}} is not one kind of",
+        ),
+        (
+            '{"django_environment": {"DJANGO_TRUSTED_PROXIES": "2"}}',
+            "django_environment: DJANGO_TRUSTED_PROXIES has no effect behind nginx",
+        ),
         (
             '{"postgres_archive": true, "postgres_archive_storage": "s3"}',
             "postgres_archive_storage: s3 needs a po",

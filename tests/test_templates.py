@@ -129,7 +129,7 @@ def test_no_secret_in_an_environment(rendered: dict[str, list[dict]]) -> None:
     """Secrets are files: an environment shows up in crash dumps and process lists."""
     for name, spec in pod_specs(rendered).items():
         for container in spec["containers"]:
-            for variable in container["env"]:
+            for variable in container.get("env", []):
                 assert "secretKeyRef" not in variable.get("valueFrom", {}), name
                 assert not re.search(r"(PASSWORD|KEY)$", variable["name"]), f"{name}: {variable['name']}"
 

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import socket
-import struct
 import tempfile
 from pathlib import Path
 
@@ -33,7 +32,7 @@ if not re.fullmatch(r"\d+(\.\d+)?|\d+m", limit) or cores(limit) <= 0:
 # All addresses, of both families where the kernel has IPv6.
 _every = "[::]" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 (a pod's own network)  # nosec B104
 bind = f"{_every}:{env.number('PORT', 8000, 1, 65535)}"
-worker_class = "kubernetes_django.worker.BufferingWorker"  # threads that slow clients cannot hold
+worker_class = "gthread"  # slow clients are the business of the proxy in front
 # One process keeps one core busy (Python's lock); a second one serves on when the first is replaced.
 workers = env.number("WEB_CONCURRENCY", min(max(2, math.ceil(cores(limit))), 16), 1, 64)
 # Threads wait for the database side by side. Each keeps a connection: workers times threads a pod.
@@ -58,30 +57,17 @@ logconfig_dict = {
     "loggers": {"gunicorn.error": {"handlers": [], "level": "INFO", "propagate": True}},
 }
 
+# Workers count into files here, and whichever is asked adds them up. prometheus_client reads the variable on import.
+metrics_dir = Path(env.text("METRICS_DIR", tempfile.gettempdir())) / f"metrics-{bind.rpartition(':')[2]}"
 env.finish()
 gunicorn.SERVER = "gunicorn"  # the version is nobody's business
-
-# Workers count into files here, and whichever is asked adds them up. prometheus_client reads the variable on import.
-metrics_dir = Path(tempfile.gettempdir()) / f"metrics-{bind.rpartition(':')[2]}"
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir)
 
 
 def on_starting(server: Arbiter) -> None:
-    """Forget the counts of an earlier start: /tmp outlives the container."""
+    """Forget the counts of an earlier start: volumes outlive the container."""
     shutil.rmtree(metrics_dir, ignore_errors=True)
     metrics_dir.mkdir(parents=True)
-
-
-def when_ready(server: Arbiter) -> None:
-    """A client that stops in the middle of an answer, or of a long request, has its thread for 5 seconds, not for ever.
-
-    Accepted connections inherit this, and a buffer that holds a request until all of it is there.
-    """
-    limit = struct.pack("ll", 5, 0)  # seconds, microseconds
-    for listener in server.LISTENERS:
-        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 192 * 1024)
-        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
 def child_exit(server: Arbiter, worker: Worker) -> None:

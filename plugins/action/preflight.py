@@ -39,6 +39,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_back
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_exporter import check_exporter
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_pods import check_priority_class
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_postgres import check_postgres
+from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_proxy import check_proxy
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import check_volume, holds_data
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import values_of
@@ -115,6 +116,18 @@ RANGES = {
     "django_port": (1, 65535),
     "django_connections": (0, 10000),
     "django_node_port": (1, 65535),
+    "django_proxy_port": (1024, 65535),
+    "django_proxy_connections": (64, 65536),
+    "django_proxy_client_connections": (0, 65536),
+    "django_proxy_header_kilobytes": (8, 256),
+    "django_proxy_header_seconds": (1, 600),
+    "django_proxy_body_megabytes": (1, 102400),
+    "django_proxy_silence_seconds": (1, 600),
+    "django_proxy_answer_seconds": (1, 86400),
+    "django_trusted_proxies": (0, 10),
+    "django_private_port": (1024, 65535),
+    "django_logins_per_minute": (0, 6000),
+    "django_metrics_port": (1024, 65535),
     "django_replicas": (1, 1000),
     "django_disruptions": (0, 1000),
     "django_drain_seconds": (0, 600),
@@ -201,7 +214,7 @@ class ActionModule(ActionBase):
         ]
         if not findings:
             findings += checks_django.check_options(values) + checks_backups.check_schedules(values)
-            findings += check_exporter(values) + checks_registry.check_logins(values)
+            findings += check_exporter(values) + check_proxy(values) + checks_registry.check_logins(values)
             findings += checks_ingress.check_options(values)
         return values, findings
 

@@ -12,7 +12,17 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.rights impo
 from ansible_collections.kubernetes_django.site.plugins.module_utils.rights import rights as rights_to
 
 # Volumes of the role's own.
-TAKEN_VOLUMES = {"django", "django-fallbacks", "postgres", "postgres-ca", "postgres-owner", "tmp"}
+TAKEN_VOLUMES = {
+    "django",
+    "django-fallbacks",
+    "metrics",
+    "postgres",
+    "postgres-ca",
+    "postgres-owner",
+    "proxy",
+    "proxy-config",
+    "tmp",
+}
 
 
 def check_options(values: dict[str, Any]) -> list[str]:

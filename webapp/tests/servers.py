@@ -182,8 +182,35 @@ class Answer:
         return json.loads(self.text)
 
 
+class Door:
+    """What answers requests at `port`."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def get(
+        self,
+        path: str = "/",
+        headers: dict[str, str] | None = None,
+        method: str = "GET",
+        body: str | None = None,
+        client: str = "127.0.0.1",
+    ) -> Answer:
+        """Ask, from the address `client`."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30, source_address=(client, 0))
+        start = time.monotonic()
+        with contextlib.closing(connection):
+            connection.request(method, path, body=body, headers=headers or {})
+            response = connection.getresponse()
+            text = response.read().decode()
+        return Answer(response.status, response.headers, text, time.monotonic() - start)
+
+
 @dataclass
-class Site:
+class Site(Door):
     """gunicorn with the project, as in the image."""
 
     env: dict[str, str]
@@ -196,17 +223,14 @@ class Site:
         "gunicorn.conf.py",
         "kubernetes_django.wsgi",
     )
+    folder: Path = WEBAPP
     process: subprocess.Popen | None = None
     log_path: Path = field(default_factory=lambda: Path(tempfile.mkstemp(prefix="webapp-tests-log-")[1]))
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         self.process = subprocess.Popen(
             self.command,
-            cwd=WEBAPP,
+            cwd=self.folder,
             env=clean_env({"PORT": str(self.port)} | self.env),
             stdout=self.log_path.open("w"),
             stderr=subprocess.STDOUT,
@@ -239,15 +263,6 @@ class Site:
         if self.process and self.process.poll() is None:
             self.stop()
         self.log_path.unlink()
-
-    def get(self, path: str = "/", headers: dict[str, str] | None = None, method: str = "GET", body: str | None = None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        start = time.monotonic()
-        with contextlib.closing(connection):
-            connection.request(method, path, body=body, headers=headers or {})
-            response = connection.getresponse()
-            text = response.read().decode()
-        return Answer(response.status, response.headers, text, time.monotonic() - start)
 
     def log(self) -> list[dict]:
         """Every line of the log. All of it is JSON."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import logging
 import re
 import time
@@ -25,8 +27,9 @@ def client_of(request: HttpRequest) -> str:
     anybody may have written.
     """
     seen = request.headers.get("X-Forwarded-For", "").split(",")
-    if 0 < settings.TRUSTED_PROXIES <= len(seen) and seen[-settings.TRUSTED_PROXIES].strip():
-        return seen[-settings.TRUSTED_PROXIES].strip()[:45]
+    if 0 < settings.TRUSTED_PROXIES <= len(seen):
+        with contextlib.suppress(ValueError):
+            return str(ipaddress.ip_address(seen[-settings.TRUSTED_PROXIES].strip()))
     # A server that listens on both families tells an IPv4 address so.
     return request.META.get("REMOTE_ADDR", "").removeprefix("::ffff:")
 

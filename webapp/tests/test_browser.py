@@ -319,7 +319,7 @@ def test_copy(page):
     until(lambda: page.text("#copy") == "Copied")
     copied = page.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
     assert copied.startswith("System Status: Operational\n")
-    assert "Applied     22 of 22" in copied
+    assert "Applied     32 of 32" in copied
     assert "pl4nted" not in copied
     until(lambda: page.text("#copy") == "Copy report")
 

@@ -80,7 +80,7 @@ def test_request_id_of_a_proxy_is_kept(database):
         (1, "anything, 192.0.2.1", "192.0.2.1"),
         (2, "anything, 192.0.2.1, 192.0.2.2", "192.0.2.1"),
         (2, "192.0.2.2", "127.0.0.1"),
-        (1, "x" * 100, "x" * 45),
+        (1, "no address", "127.0.0.1"),
     ],
 )
 def test_client_address_is_what_trusted_proxies_say(database, caplog, proxies, forwarded, client):
@@ -101,7 +101,7 @@ def test_metrics(database):
     found = metrics()
     assert found["site_up"].value == 1
     assert found["site_migrations_pending"].value == 0
-    assert found["site_migrations_applied"].value == 22
+    assert found["site_migrations_applied"].value == 32
     assert found["site_database_writable"].value == 1
     assert found["site_release_info"].labels["release"] == "v2"
     assert found["http_requests_total"].value >= 0
@@ -157,10 +157,10 @@ def test_notes_without_database(database, setting, writable):
 def test_session_survives_a_new_secret_key(postgres, database, monkeypatch):
     from django.contrib.auth.models import User
 
-    User.objects.create_superuser("admin", password="pass-1234-word")
+    User.objects.create_superuser("admin")
     first, second = Client(), Client()
     for client in (first, second):
-        assert client.login(username="admin", password="pass-1234-word")
+        client.force_login(User.objects.get())
     monkeypatch.setattr(settings, "SECRET_KEY_FALLBACKS", [settings.SECRET_KEY])
     monkeypatch.setattr(settings, "SECRET_KEY", "another-" + servers.SECRET_KEY)
     assert first.get("/admin/").status_code == 200

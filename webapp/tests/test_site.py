@@ -216,7 +216,7 @@ def test_starts_the_tutorials_way(postgres, tmp_path):
     with servers.Site(env, command=("sh", "run.sh")) as own:
         facts = own.get("/api/status").json()
         assert (facts["status"], facts["database"]["user"]) == ("operational", "app")
-        assert "22 migrations applied" in own.log_path.read_text()
+        assert "32 migrations applied" in own.log_path.read_text()
         assert "gunicorn" in Path(f"/proc/{own.process.pid}/cmdline").read_text(), "exec: signals reach it"
         assert own.stop() == 0
 

@@ -89,6 +89,7 @@ FACTS = {
     "django_site_url",
     "django_site_told",
     "image_django",
+    "image_nginx",
     "image_postgres",
     "image_postgres_exporter",
     *checks_backups.FACTS,

@@ -28,12 +28,14 @@ from clusters import Cluster, ClusterError, Registry
 BASES = Path(__file__).resolve().parents[3] / "images"
 # What building takes at its peak is half of it.
 BUILD_MB = 2000
+# Used as they are: from a registry it is the cluster that pulls them.
+PULLED = {"nginx", "postgres"}
 
 
 def plan(variables: dict[str, Any]) -> dict[str, Any]:
     """Return the plan for the role's `variables`."""
     result: dict[str, Any] = {"variables": variables, "problems": [], "packages": [], "steps": [], "notes": []}
-    wanted = [name for name in ("postgres", "django") if not variables[f"{name}_reference"]]
+    wanted = wanted_images(variables)
     if problems := variable_problems(variables):
         return result | {"problems": problems}
     if not wanted:
@@ -45,8 +47,8 @@ def plan(variables: dict[str, Any]) -> dict[str, Any]:
     result |= {"source": source}
     if problems := official_problems(variables, source):
         return result | {"problems": problems}
-    if source == "registry" and wanted == ["postgres"]:
-        # The cluster pulls it: nobody needs to know what its nodes are, or what this machine can build.
+    if source == "registry" and set(wanted) <= PULLED:
+        # The cluster pulls them: nobody needs to know what its nodes are, or what this machine can build.
         return result | {"references": references(variables, source)}
     variables["platform"], problems = choose_platform(variables, source)
     if problems:
@@ -85,7 +87,7 @@ def building(
             "environment": builder.environment,
             "platform": variables["platform"] if other else "",
         },
-        "root_file_systems": {name: root_file_system(name, variables) for name in ("python", "postgres")},
+        "root_file_systems": {name: root_file_system(name, variables) for name in ("python", *PULLED)},
         "steps": steps(source, missing),
     }
 
@@ -108,13 +110,15 @@ def choose_source(
     variables: dict[str, Any], builder: builders.Builder | None, wanted: list[str]
 ) -> tuple[str, list[str]]:
     """Return where the bases of the images that are `wanted` come from, and what there is to say about it."""
-    only_postgres = wanted == ["postgres"]
-    base = variables["base_postgres" if only_postgres else "base_python"]
+    only_pulled = set(wanted) <= PULLED
+    base = variables[f"base_{wanted[0]}" if only_pulled else "base_python"]
     if builder and (builder.has(base) or not builder.registry_lacks(base)):
         # Kept; step.py keeps the other answer, once it has proved right.
         content.write(Path(variables["cache"], "source"), "registry")
         return "registry", []
-    if only_postgres and not (builder and can_install()):
+    if only_pulled and not (builder and can_install()):
+        if "postgres" not in wanted:
+            return "registry", []
         return "registry", [
             f"PostgreSQL is {base}, which the cluster pulls itself: this machine cannot build an image of its own. It"
             " lacks pgBackRest and rclone, which postgres_archive and backups to S3 need: see docs/images.md"
@@ -156,14 +160,13 @@ def find_builder(variables: dict[str, Any], cluster: Registry | Cluster | None =
 
 
 def references(variables: dict[str, Any], source: str) -> dict[str, str]:
-    """Return the references of the images django, postgres and python, where the bases come from `source`."""
+    """Return the references of the images django, postgres, nginx and python, the bases of which come from `source`."""
     prefix = f"{variables['registry'] or 'localhost'}/{variables['name']}"
     if source == "debian":
-        python, postgres = f"localhost/{variables['name']}-python", f"{prefix}-postgres"
-        python += ":" + debian_tag("python", variables)
-        postgres += ":" + debian_tag("postgres", variables)
+        python = f"localhost/{variables['name']}-python:{debian_tag('python', variables)}"
+        pulled = {name: f"{prefix}-{name}:{debian_tag(name, variables)}" for name in PULLED}
     else:
-        python, postgres = variables["base_python"], variables["base_postgres"]
+        python, pulled = variables["base_python"], {name: variables[f"base_{name}"] for name in PULLED}
     if not (django := variables["django_reference"]):
         context = Path(variables["context"])
         hashed = content.digest(
@@ -174,12 +177,19 @@ def references(variables: dict[str, Any], source: str) -> dict[str, str]:
             platform=variables["platform"],
         )
         django = f"{prefix}:sha-{hashed}"  # a tag of digits alone would be a number in YAML
-    return {"django": django, "postgres": variables["postgres_reference"] or postgres, "python": python}
+    own = {name: variables[f"{name}_reference"] or reference for name, reference in pulled.items()}
+    return own | {"django": django, "python": python}
+
+
+def wanted_images(variables: dict[str, Any]) -> list[str]:
+    """Return those of postgres, nginx and django that are needed and that the user does not bring."""
+    needed = ["postgres", *(["nginx"] if variables["with_nginx"] else []), "django"]
+    return [name for name in needed if not variables[f"{name}_reference"]]
 
 
 def version(name: str, variables: dict[str, Any]) -> str:
-    """Return the version of Python or PostgreSQL in a base image."""
-    return "3.13" if name == "python" else str(variables["postgres_major"])
+    """Return the version of Python, nginx or PostgreSQL in a base image."""
+    return {"python": "3.13", "nginx": "1.26"}.get(name) or str(variables["postgres_major"])
 
 
 def debian_tag(name: str, variables: dict[str, Any], without: tuple[str, ...] = ()) -> str:
@@ -208,13 +218,11 @@ def missing_images(
     cluster: Registry | Cluster,
     builder: builders.Builder | None,
 ) -> list[str]:
-    """Return those of django and postgres that must get into the cluster: neither the user's own nor a registry's.
+    """Return those of the images that must get into the cluster: neither the user's own nor a registry's.
 
     A registry is asked only if there is a `builder` to ask with. Raises ClusterError.
     """
-    wanted = [name for name in ("postgres", "django") if not variables[f"{name}_reference"]]
-    if source == "registry" and "postgres" in wanted:
-        wanted.remove("postgres")
+    wanted = [name for name in wanted_images(variables) if source != "registry" or name not in PULLED]
     asked = [names[name] for name in wanted]
     present = cluster.has(asked, builder) if isinstance(cluster, Registry) else cluster.has(asked)
     return [name for name in wanted if names[name] not in present]
@@ -240,7 +248,8 @@ def variable_problems(variables: dict[str, Any]) -> list[str]:
     """Return what is wrong with values, beyond what an argument spec can tell."""
     problems = []
     pinned = re.compile(r"[a-z0-9][a-z0-9.:_/-]*(:(?!latest$)[\w][\w.-]*|@sha256:[0-9a-f]{64})")
-    for name in ("base_python", "base_postgres", "django_reference", "postgres_reference"):
+    bases, own = ("base_python", "base_postgres", "base_nginx"), ("django", "postgres", "nginx")
+    for name in (*bases, *(f"{name}_reference" for name in own)):
         if (value := variables[name]) and not pinned.fullmatch(value):
             problems.append(
                 f"image_{name}: {value!r} must be an image with a fixed tag or digest, such as"

@@ -16,7 +16,9 @@ def main(registry: str, name: str) -> None:
     for builder in map(Builder, KINDS):
         if not builder.works():
             continue
-        repositories = {f"{registry}/{name}", f"{registry}/{name}-postgres", f"localhost/{name}-python"}
+        repositories = {f"{registry}/{name}{part}" for part in ("", "-postgres", "-nginx")} | {
+            f"localhost/{name}-python"
+        }
         if stored := [image for repository in repositories for image in builder.stored(repository)]:
             ask(builder.remove(stored), seconds=120, environment=builder.environment)
             print(*stored, sep="\n")

@@ -1,8 +1,8 @@
 """Carries out one step of a plan, which comes as JSON by standard input.
 
-    step.py base python|postgres      makes a base image from Debian packages
-    step.py build django              builds the web app's image
-    step.py deliver django|postgres   loads an image into the cluster, or pushes it to the registry
+    step.py base python|postgres|nginx       makes a base image from Debian packages
+    step.py build django                     builds the web app's image
+    step.py deliver django|postgres|nginx    loads an image into the cluster, or pushes it to the registry
 
 Every step does nothing when its result is there, waits while another run builds, and may be ended at any moment.
 """

@@ -34,16 +34,19 @@ DATABASE = (
 
 def kubectl(*arguments: str, stdin: str | None = None) -> str:
     """Run kubectl on the site's cluster and namespace; return what it prints."""
-    place = (
-        "--kubeconfig",
-        os.environ["SITE_KUBECONFIG"],
-        "--context",
-        os.environ["SITE_CONTEXT"],
-        "--namespace",
-        NAMESPACE,
-    )
-    command = ["kubectl", *place, *arguments]
+    command = kubectl_command(*arguments)
     return subprocess.run(command, check=True, capture_output=True, text=True, input=stdin).stdout
+
+
+def kubectl_command(*arguments: str) -> list[str]:
+    """The command that runs kubectl on the site's cluster and namespace."""
+    place = ("--kubeconfig", os.environ["SITE_KUBECONFIG"], "--context", os.environ["SITE_CONTEXT"])
+    return ["kubectl", *place, "--namespace", NAMESPACE, *arguments]
+
+
+def begin_kubectl(*arguments: str) -> subprocess.Popen[str]:
+    """Start kubectl on the site's cluster and namespace, and do not wait for it."""
+    return subprocess.Popen(kubectl_command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def items(kinds: str, *arguments: str) -> list[dict]:

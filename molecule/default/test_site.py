@@ -9,18 +9,21 @@ import base64
 import json
 import subprocess
 import time
+import urllib.error
 import urllib.request
 import uuid
 from pathlib import Path
 
 import pytest
 import yaml
+from programs import free_port, wait_for_port
 from scenario import (
     NAME,
     NAMESPACE,
     URL,
     ask,
     begin,
+    begin_kubectl,
     changed,
     items,
     kubectl,
@@ -48,6 +51,27 @@ def test_database_is_up_and_migrated() -> None:
     assert report["database"]["reachable"] is True
     assert report["migrations"]["pending"] == []
     assert report["migrations"]["applied"] == report["migrations"]["total"] > 0
+
+
+def test_admin_and_metrics_are_not_public() -> None:
+    """Neither by the node port: the admin by a port-forward, the metrics at the pod's own address."""
+    for path in ("/admin/login/", "/metrics"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            ask(path)
+        assert refused.value.code == 404
+    pod = items("pods", "-l", "app.kubernetes.io/component=web", "--field-selector=status.phase=Running")[0]
+    place = pod["metadata"]["annotations"]
+    url = f"http://{pod['status']['podIP']}:{place['prometheus.io/port']}{place['prometheus.io/path']}"
+    read = f"import urllib.request as r; print(r.urlopen({url!r}, timeout=5).read().decode())"
+    assert "site_up 1.0" in kubectl("exec", pod["metadata"]["name"], "-c", "django", "--", "python", "-c", read)
+    port = free_port()
+    with begin_kubectl("port-forward", "deployment/kubernetes-django", f"{port}:8011") as forward:
+        try:
+            wait_for_port("127.0.0.1", port, forward, Path("/dev/null"))
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/admin/login/", timeout=10) as answer:
+                assert "Django administration" in answer.read().decode()
+        finally:
+            forward.terminate()
 
 
 def test_objects_have_the_names_of_the_tutorial() -> None:

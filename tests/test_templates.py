@@ -162,3 +162,49 @@ def test_server_admits_tls_only_unless_told_otherwise(rendered: dict[str, list[d
         assert """search_path = '"$user", public'""" in config["postgresql.conf"]
         assert "fsync = 'on'" in config["postgresql.conf"]
     assert "trust" not in config["pg_hba.conf"]
+
+
+def containers_of(deployment: dict) -> dict[str, dict]:
+    """Name -> container, of the web pods."""
+    return {container["name"]: container for container in deployment["spec"]["template"]["spec"]["containers"]}
+
+
+def port_of(container: dict, name: str) -> int | None:
+    """The number of a container's port with this name."""
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    return ports.get(name)
+
+
+def test_users_come_to_nginx_and_probes_to_the_app(
+    rendered: dict[str, list[dict]], request: pytest.FixtureRequest
+) -> None:
+    """A busy nginx must not have the pod killed; it ends before the app, which serves what is left."""
+    deployment = rendered["django.deployment.yaml"][0]
+    containers = containers_of(deployment)
+    app, proxy = containers["django"], containers["proxy"]
+    assert [port["targetPort"] for port in rendered["django.service.yaml"][0]["spec"]["ports"]] == ["http"]
+    assert (port_of(app, "http"), port_of(proxy, "app")) == (None, None)
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert port_of(app, app[probe]["httpGet"]["port"]), probe
+    assert proxy["lifecycle"]["preStop"]["sleep"]["seconds"] < app["lifecycle"]["preStop"]["sleep"]["seconds"]
+    annotations = deployment["spec"]["template"]["metadata"]["annotations"]
+    listening = f"listen {port_of(proxy, 'http')} backlog"
+    assert listening in annotations["kubernetes-django/nginx.conf"]
+    assert annotations["prometheus.io/port"] == str(port_of(proxy, "metrics"))
+    # Processes that serve nothing have none.
+    for other in rendered["django.deployment.yaml"][1:]:
+        assert list(containers_of(other)) == ["django"]
+
+
+def test_without_nginx_users_come_to_the_app(shared_project: Project, tmp_path: Path) -> None:
+    template = ROOT / "roles/django/templates/django.deployment.yaml.j2"
+    given = {"django_proxy": False, "out": str(tmp_path), "templates": [str(template)]}
+    run = shared_project.run("tests/render.yml", "-e", f"@{SETS[0]}", "-e", json.dumps(given))
+    assert run.returncode == 0, run.stdout + run.stderr
+    deployment = next(yaml.safe_load_all((tmp_path / "django.deployment.yaml").read_text()))
+    (app,) = containers_of(deployment).values()
+    assert port_of(app, "http") == 8000
+    assert app["livenessProbe"]["httpGet"]["port"] == "http"
+    assert app["lifecycle"]["preStop"]["sleep"]["seconds"] == 5
+    names = {volume["name"] for volume in deployment["spec"]["template"]["spec"]["volumes"]}
+    assert not {"proxy", "proxy-config"} & names

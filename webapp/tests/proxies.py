@@ -74,6 +74,7 @@ class Proxy(servers.Door):
     port: int = field(default_factory=free_port)
     private: int = field(default_factory=free_port)
     metrics: int = field(default_factory=free_port)
+    prefix: tuple[str, ...] = ()  # what starts it
     process: subprocess.Popen | None = None
 
     def __enter__(self) -> Proxy:
@@ -96,7 +97,7 @@ class Proxy(servers.Door):
         with self.log_path.open("a") as log:
             os.fchmod(log.fileno(), 0o666)
             self.process = subprocess.Popen(
-                [nginx, "-e", "stderr", "-c", str(self.configuration)],
+                [*self.prefix, nginx, "-e", "stderr", "-c", str(self.configuration)],
                 cwd=self.folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -18,6 +18,7 @@ from pathlib import Path
 import proxies
 import pytest
 import servers
+import yaml
 
 CLIENT, OTHER = "127.0.0.8", "127.0.0.9"
 LIES = {
@@ -69,6 +70,16 @@ def behind(app: servers.Site) -> Iterator[proxies.Proxy]:
     }
     with proxies.Proxy(app.port, variables) as running:
         yield running
+
+
+def test_every_option_away_from_its_default_is_a_configuration(app: servers.Site) -> None:
+    """With those that tests/variables/everything.yml has, nginx starts and answers."""
+    given = yaml.safe_load((proxies.ROOT / "tests/variables/everything.yml").read_text())
+    variables = {name: value for name, value in given.items() if name.startswith("django_")}
+    with proxies.Proxy(app.port, variables) as proxy:
+        assert proxy.get("/").status == 200
+        assert proxy.get("/metrics.txt").status == 404
+        assert [proxy.get("/o/token", method="POST").status for _ in range(7)] == [404] * 6 + [429]
 
 
 def test_clients_cannot_lie_about_themselves(proxy: proxies.Proxy) -> None:

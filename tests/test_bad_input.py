@@ -52,7 +52,7 @@ def refused(project: Project, *arguments: str, **environment: str) -> str:
         ('{"django_processes": [{"name": "a", "comand": ["x"]}]}', "comand"),
         (
             '{"django_volumes": [{"name": "tmp", "emptyDir": {}}]}',
-            "needs a name of its own, other than django, django-fallbacks, postgres",
+            "needs a name of its own, other than django, django-fallbacks, metrics, postgres",
         ),
         ('{"django_volumes": [{"name": "a", "hostPath": {"path": "/a"}}]}', "a is a hostPath, which Pod Security"),
         ('{"django_volume_mounts": [{"name": "a", "mountPath": "/a"}]}', "one of django_volumes (there is none)."),

@@ -182,6 +182,15 @@ def test_slow_clients_hold_nobody_up(attacked: Attacked, number: int, start: byt
     assert attacked.leftovers() == []
 
 
+def test_without_nginx_one_slow_client_is_enough(plain: Attacked) -> None:
+    """What the others here would see without it."""
+    with slow_clients(plain.app, 1, b"G"), socket.create_connection(("127.0.0.1", plain.app.port)) as other:
+        other.settimeout(PROMISED)
+        other.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with pytest.raises(TimeoutError):
+            other.recv(100)
+
+
 def test_slow_readers_hold_nobody_up(plain: Attacked) -> None:
     """Each asks for 4 MB and takes nothing of it; the one process of the app is free again at once."""
     with slow_clients(plain.proxy, 16, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n", each=b"", pause=5):

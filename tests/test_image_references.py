@@ -19,8 +19,6 @@ VARIABLES = {
     "postgres_reference": "",
     "nginx_reference": "",
     "with_nginx": True,
-    "delivery": "auto",
-    "platform": "",
     "build_args": {},
     "delivery": "auto",
     "platform": "",

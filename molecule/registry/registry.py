@@ -31,6 +31,8 @@ USER, PASSWORD = "robot", "the password of a robot"
 HASH = "$2b$05$KhVbz3uF5mQ0s7cJ1tYxWeWNMzf9x/buZcxGsEsg7F/6aJEN76ccK"
 PYTHON = "docker.io/library/python:3.13.12-slim-trixie"
 POSTGRES = "docker.io/library/postgres:17.12-trixie"
+NGINX = "docker.io/nginxinc/nginx-unprivileged:1.28.0-alpine3.21"
+OFFICIAL = {"python": PYTHON, "postgres": POSTGRES, "nginx": NGINX}
 # Where the builder and the node look for certificates and mirrors.
 BUILDERS = Path("/etc/containers/certs.d", ADDRESS)
 NODES = Path("/etc/containerd/certs.d", ADDRESS)
@@ -125,7 +127,7 @@ def on_node() -> dict[str, str]:
 
 def is_ours(name: str) -> bool:
     """Whether an image has a name that only this registry gives."""
-    return name.startswith((f"{ADDRESS}/", PYTHON.rpartition(":")[0], POSTGRES.rpartition(":")[0]))
+    return name.startswith((f"{ADDRESS}/", *(official.rpartition(":")[0] for official in OFFICIAL.values())))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 import registry
-from registry import ADDRESS, PASSWORD, POSTGRES, PYTHON, USER
+from registry import ADDRESS, NGINX, OFFICIAL, PASSWORD, POSTGRES, USER
 from scenario import NAMESPACE, ask, changed, items, kubectl, playbook, pods_as_they_are, wait_for, web_pods
 
 LOGIN = {"username": USER, "password": PASSWORD}
@@ -67,7 +67,7 @@ def web_image() -> str:
 
 
 def test_bases_from_debian_packages_are_pushed() -> None:
-    """A registry and no Docker Hub: both images go there; and so the official names get something to stand for."""
+    """A registry and no Docker Hub: all images go there; and so the official names get something to stand for."""
     registry.trust(registry.BUILDERS)
     registry.login(PASSWORD)
     cache = registry.FOLDER / "cache"
@@ -77,11 +77,12 @@ def test_bases_from_debian_packages_are_pushed() -> None:
         shutil.copy(tar, cache)
     done = run("playbooks/image.yml", image_source="debian")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert registry.repositories() == ["team/kubernetes-django", "team/kubernetes-django-postgres"]
+    ours = "team/kubernetes-django"
+    assert registry.repositories() == [ours, f"{ours}-nginx", f"{ours}-postgres"]
     assert changed(run("playbooks/image.yml", image_source="debian")) == 0
     names = buildah_images()
-    for reference, official in (("-python:", PYTHON), ("-postgres:", POSTGRES)):
-        (made,) = [name for name in names if f"kubernetes-django{reference}" in name]
+    for part, official in OFFICIAL.items():
+        (made,) = [name for name in names if f"kubernetes-django-{part}:" in name]
         registry.buildah("push", "--quiet", made, f"docker://{official.replace('docker.io', f'{ADDRESS}/hub')}")
     registry.buildah("rmi", "--all", "--force")
 
@@ -94,8 +95,8 @@ def buildah_images() -> list[str]:
 
 
 def test_the_builder_does_not_know_the_ca() -> None:
-    registry.buildah("pull", "--quiet", PYTHON)
-    registry.buildah("pull", "--quiet", POSTGRES)
+    for official in OFFICIAL.values():
+        registry.buildah("pull", "--quiet", official)
     shutil.rmtree(registry.BUILDERS)
     refused(
         run("playbooks/image.yml"),
@@ -150,7 +151,7 @@ def test_deploy() -> None:
     assert ask("/api/status")[0] == 200
     pods = items("pods")
     images = {container["image"] for pod in pods for container in pod["spec"]["containers"]}
-    assert images == {POSTGRES, web_image()}
+    assert images == {POSTGRES, NGINX, web_image()}
     assert web_image().startswith(f"{ADDRESS}/team/kubernetes-django:sha-")
     assert {each["name"] for pod in pods for each in pod["spec"]["imagePullSecrets"]} == {"registry-login"}
     pulled = [event["message"] for event in items("events") if event["reason"] == "Pulled"]

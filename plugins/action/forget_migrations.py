@@ -3,6 +3,7 @@
 Arguments:
     kubeconfig, context, namespace: where.
     site_name: whose.
+    job: the one Job that the releases are to say nothing of; all Jobs stay. Without it, all are forgotten and deleted.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action
 class ActionModule(KubeAction):
     """Ansible's side of it: see the module's docstring."""
 
-    _VALID_ARGS = frozenset(("kubeconfig", "context", "namespace", "site_name"))
+    _VALID_ARGS = frozenset(("kubeconfig", "context", "namespace", "site_name", "job"))
 
     def act(self, kube: Kube) -> dict[str, Any]:
-        jobs = releases.forget_migrations(kube, self._task.args["site_name"], self._task.args["namespace"])
-        return {"changed": bool(jobs)}
+        site, namespace = self._task.args["site_name"], self._task.args["namespace"]
+        if job := self._task.args.get("job"):
+            return {"changed": releases.take_back(kube, site, namespace, job)}
+        return {"changed": bool(releases.forget_migrations(kube, site, namespace))}

@@ -293,8 +293,7 @@ def check_cluster(
     jobs = kube.list("Job", name, {PART_OF: site}) if namespace else []
     if "namespace_quota" in values:
         findings += checks_upgrade.check_unfinished(values, jobs)
-    facts["site_completed_jobs"] = [job["metadata"]["name"] for job in jobs if job_ended(job) == "Complete"]
-    facts["site_completed_jobs"] += releases.migrated(kube, site, name) if namespace else []
+    facts["site_completed_jobs"] = completed_jobs(jobs, releases.migrated(kube, site, name) if namespace else [])
     # One whose pod never ran (no image, no node) would go on waiting for its next try; one that runs is left alone.
     facts["site_failed_jobs"] = [
         job["metadata"]["name"]
@@ -302,6 +301,15 @@ def check_cluster(
         if job_ended(job) == "Failed" or (job_ended(job) is None and not job["status"].get("ready"))
     ]
     return facts, findings
+
+
+def completed_jobs(jobs: list[dict], migrated: list[str]) -> list[str]:
+    """Names of the Jobs that are Complete, with those that are gone and that releases say were Complete.
+
+    A first release is made beside its migrations, so it says so too soon: a Job that is there speaks for itself.
+    """
+    ended = {job["metadata"]["name"]: job_ended(job) for job in jobs}
+    return [name for name in sorted(ended | dict.fromkeys(migrated)) if ended.get(name, "Complete") == "Complete"]
 
 
 def read_secrets(kube: Kube, namespace: str, site: str) -> dict[str, dict[str, str]]:

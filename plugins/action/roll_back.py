@@ -104,7 +104,8 @@ def put_back(kube: Kube, deployment: dict, found: list[releases.Release]) -> Ste
     if newest is None or serving is None:
         return deployment, None, f"This was the first release of Deployment {name}: there is none to go back to."
     releases.mark_failed(kube, newest)
-    return deployment, serving, f"Deployment {name} was put back to {serving.label}, whose pods went on serving."
+    pods = "went on serving" if serving.pods[1] else "are not ready either"
+    return deployment, serving, f"Deployment {name} was put back to {serving.label}, whose pods {pods}."
 
 
 def go_to(deployment: dict, wanted: releases.Release | None, said: str) -> Step:

@@ -148,6 +148,18 @@ def migrated(kube: Kube, site: str, namespace: str) -> list[str]:
     return sorted({job for each in sets if (job := (each["metadata"].get("annotations") or {}).get(JOB))})
 
 
+def take_back(kube: Kube, site: str, namespace: str, job: str) -> bool:
+    """Take back what releases say of this Job, that it was Complete before them; return whether one said so."""
+    said = False
+    # The Deployment first: its controller copies its annotations to the newest ReplicaSet.
+    for kind in ("Deployment", "ReplicaSet"):
+        for each in kube.list(kind, namespace, {PART_OF: site}):
+            if (each["metadata"].get("annotations") or {}).get(JOB) == job:
+                kube.annotate(kind, each["metadata"]["name"], namespace, JOB, None)
+                said = True
+    return said
+
+
 def forget_migrations(kube: Kube, site: str, namespace: str) -> list[str]:
     """Delete the migrations' Jobs, and what the releases say of them: the next deploy runs the migrations again.
 
@@ -156,13 +168,9 @@ def forget_migrations(kube: Kube, site: str, namespace: str) -> list[str]:
     Returns:
         the names of the Jobs.
     """
-    labels = {PART_OF: site}
-    # The Deployment first: its controller copies its annotations to the newest ReplicaSet.
-    for kind in ("Deployment", "ReplicaSet"):
-        for each in kube.list(kind, namespace, labels):
-            if JOB in (each["metadata"].get("annotations") or {}):
-                kube.annotate(kind, each["metadata"]["name"], namespace, JOB, None)
-    jobs = kube.list("Job", namespace, labels | {"app.kubernetes.io/component": "migrations"})
+    for name in migrated(kube, site, namespace):
+        take_back(kube, site, namespace, name)
+    jobs = kube.list("Job", namespace, {PART_OF: site, "app.kubernetes.io/component": "migrations"})
     for job in jobs:
         path = kube.path("Job", namespace, job["metadata"]["name"])
         kube.request("DELETE", path, query={"propagationPolicy": "Background"})

@@ -238,6 +238,7 @@ def check_series(site: Site, seed: int, steps: int) -> None:
     assert re.fullmatch(cannot + r"These moments can: 20\S+ \S+ UTC to 20\S+ \S+ UTC\.", said), said
 
 
+@pytest.mark.long
 def test_random_series_of_restores(site: Site) -> None:
     check_series(site, seed=1, steps=10)
 
@@ -248,6 +249,7 @@ def test_long_random_series_of_restores(site: Site, seed: int) -> None:
     check_series(site, seed, steps=30)
 
 
+@pytest.mark.long
 def test_moment_of_a_server_whose_data_is_lost(site: Site) -> None:
     first = site.write("first")
     last = site.write("last")
@@ -269,6 +271,7 @@ def test_moment_of_a_server_whose_data_is_lost(site: Site) -> None:
     assert servers[0] == servers[2] == site.identifier() != servers[1], listed
 
 
+@pytest.mark.long
 def test_server_with_damaged_data(site: Site) -> None:
     """Nothing says any more which archive is its own: the one that was kept until last."""
     site.write("first")
@@ -281,6 +284,7 @@ def test_server_with_damaged_data(site: Site) -> None:
     assert site.rows() == ["first", "last"]
 
 
+@pytest.mark.long
 def test_hole_in_the_archive_is_no_end(site: Site) -> None:
     """Less than was asked for is given only where there is no more."""
     site.write("first")
@@ -301,6 +305,7 @@ def test_hole_in_the_archive_is_no_end(site: Site) -> None:
     assert site.identifier() == before
 
 
+@pytest.mark.long
 def test_keeper_goes_on_with_a_server_that_began_anew(site: Site) -> None:
     """On the same volume, with the same pod: only its container was started again."""
     old = site.identifier()
@@ -351,6 +356,7 @@ def small_volume(site: Site, megabytes: int) -> Iterator[None]:
         kept.rename(volume)
 
 
+@pytest.mark.long
 def test_volume_without_room_is_told_before_the_server_is_stopped(site: Site) -> None:
     """What is there is kept until the restored data is, so it needs its size twice."""
     first = site.write("first")
@@ -377,6 +383,7 @@ def test_volume_without_room_is_told_before_the_server_is_stopped(site: Site) ->
     site.start()
 
 
+@pytest.mark.long
 def test_restore_that_fills_the_volume_clears_up(site: Site) -> None:
     first = site.write("first")
     site.write("second")
@@ -400,6 +407,7 @@ def test_restore_that_fills_the_volume_clears_up(site: Site) -> None:
     site.start()
 
 
+@pytest.mark.long
 def test_restore_killed_at_any_moment_has_happened_or_not(site: Site) -> None:
     """Whoever starts the server afterwards finds one or the other, and no half; the next restore works."""
     first = site.write("first")
@@ -420,6 +428,7 @@ def test_restore_killed_at_any_moment_has_happened_or_not(site: Site) -> None:
         assert site.rows() == rows
 
 
+@pytest.mark.long
 def test_server_and_restore_never_work_on_the_data_together(site: Site) -> None:
     """Whichever of the two comes first."""
     first = site.write("first")

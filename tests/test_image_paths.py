@@ -199,6 +199,7 @@ def test_kind(machine: Machine) -> None:
     assert [line.split()[1] for line in machine.commands()[len(before) :]] == ["save", "load"]
 
 
+@pytest.mark.long
 def test_what_all_nodes_say_they_have_is_not_asked_for_again(machine: Machine) -> None:
     machine.has("docker", "kind")
     machine.has_node("dev-control-plane")
@@ -211,6 +212,7 @@ def test_what_all_nodes_say_they_have_is_not_asked_for_again(machine: Machine) -
     assert not (machine.state / "commands").exists()
 
 
+@pytest.mark.long
 def test_kind_has_no_such_cluster(machine: Machine) -> None:
     machine.has("docker", "kind")
     machine.has_node("dev-control-plane")
@@ -221,6 +223,7 @@ def test_kind_has_no_such_cluster(machine: Machine) -> None:
     )
 
 
+@pytest.mark.long
 def test_kind_has_no_room(machine: Machine) -> None:
     machine.has("docker", "kind")
     machine.has_node("dev-control-plane")
@@ -242,6 +245,7 @@ def test_k3d(machine: Machine) -> None:
     assert machine.commands()[-1].startswith("k3d image import ")
 
 
+@pytest.mark.long
 def test_k3d_ends_well_and_a_node_has_refused(machine: Machine) -> None:
     machine.context = "k3d-dev"
     machine.has("docker", "k3d")
@@ -254,6 +258,7 @@ def test_k3d_ends_well_and_a_node_has_refused(machine: Machine) -> None:
     assert "without complaint, but does not have it. Do all nodes run, and have they room?" in seen
 
 
+@pytest.mark.long
 def test_k3s(machine: Machine) -> None:
     """A k3s, whatever its context is called, whose node is this machine."""
     machine.context = "default"
@@ -267,6 +272,7 @@ def test_k3s(machine: Machine) -> None:
     assert "changed=0" in seen
 
 
+@pytest.mark.long
 def test_k3s_lets_root_in_alone(machine: Machine) -> None:
     machine.context = "default"
     machine.has("docker", "k3s")
@@ -275,6 +281,7 @@ def test_k3s_lets_root_in_alone(machine: Machine) -> None:
     machine.refuses("the k3s on this machine does not answer (ctr: failed to dial", "permission denied", "as root")
 
 
+@pytest.mark.long
 def test_k3s_on_several_machines(machine: Machine) -> None:
     machine.context = "default"
     machine.has("docker", "k3s")
@@ -283,6 +290,7 @@ def test_k3s_on_several_machines(machine: Machine) -> None:
     machine.refuses("image_registry: this k3s has 2 nodes, and this machine can bring an image to its own alone.")
 
 
+@pytest.mark.long
 def test_k3s_elsewhere(machine: Machine) -> None:
     machine.context = "default"
     machine.has("docker")
@@ -290,6 +298,7 @@ def test_k3s_elsewhere(machine: Machine) -> None:
     machine.refuses("image_registry: this cluster (context default) takes no images from this machine.")
 
 
+@pytest.mark.long
 def test_docker_desktop(machine: Machine) -> None:
     """What its engine built is there; what was built before stays, for the cluster has no other."""
     machine.context = "docker-desktop"
@@ -317,6 +326,7 @@ def test_docker_desktop_and_another_builder(machine: Machine) -> None:
     )
 
 
+@pytest.mark.long
 def test_a_cluster_that_takes_no_images(machine: Machine) -> None:
     machine.context = "production"
     machine.has("docker")
@@ -329,6 +339,7 @@ def test_a_cluster_that_takes_no_images(machine: Machine) -> None:
     machine.refuses("image_registry: is empty, and image_delivery is registry.", image_delivery="registry")
 
 
+@pytest.mark.long
 def test_a_context_with_another_name(machine: Machine) -> None:
     machine.context = "dev"
     machine.has("docker", "kind")
@@ -338,6 +349,7 @@ def test_a_context_with_another_name(machine: Machine) -> None:
     reference(seen, machine.on("dev-control-plane"))
 
 
+@pytest.mark.long
 def test_a_registry_always_wins(machine: Machine) -> None:
     machine.has("docker", "kind")
     machine.has_node("dev-control-plane")
@@ -347,6 +359,7 @@ def test_a_registry_always_wins(machine: Machine) -> None:
     assert machine.on("dev-control-plane") == []
 
 
+@pytest.mark.long
 def test_an_account_that_may_not_list_nodes(machine: Machine) -> None:
     machine.has("docker", "kind")
     machine.cluster.status = 403
@@ -357,6 +370,7 @@ def test_an_account_that_may_not_list_nodes(machine: Machine) -> None:
     assert went_well, seen
 
 
+@pytest.mark.long
 def test_no_cluster_answers(machine: Machine) -> None:
     """Whoever only builds and pushes, as a CI does, needs none."""
     machine.has("docker", "kind")
@@ -370,6 +384,7 @@ def test_no_cluster_answers(machine: Machine) -> None:
 # --- the platform --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_nodes_have_another_platform(machine: Machine) -> None:
     """From Apple Silicon to a cluster in a cloud: built for the nodes, and called otherwise than what is not."""
     machine.has("docker", "kind")
@@ -394,6 +409,7 @@ def test_the_nodes_have_another_platform(machine: Machine) -> None:
     assert build.split()[3] != builds[0].split()[3]
 
 
+@pytest.mark.long
 def test_nodes_of_several_platforms(machine: Machine) -> None:
     machine.has("docker", "kind")
     machine.has_node("dev-control-plane")
@@ -406,6 +422,7 @@ def test_nodes_of_several_platforms(machine: Machine) -> None:
     assert "--platform=linux/arm64" in machine.commands()[0]
 
 
+@pytest.mark.long
 def test_a_control_plane_of_another_platform_runs_no_site(machine: Machine) -> None:
     taint = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
     machine.has("docker", "kind")
@@ -442,6 +459,7 @@ def test_debian_packages_make_no_foreign_base(machine: Machine) -> None:
     )
 
 
+@pytest.mark.long
 def test_nothing_here_runs_foreign_programs(machine: Machine) -> None:
     machine.has("docker", "kind")
     machine.has_node("dev-control-plane", architecture="arm64")
@@ -482,6 +500,7 @@ def test_a_ready_image_and_no_builder(machine: Machine) -> None:
     assert "It lacks pgBackRest and rclone" in seen
 
 
+@pytest.mark.long
 def test_a_web_image_and_no_builder(machine: Machine) -> None:
     machine.has_node("dev-control-plane")
     machine.refuses(
@@ -494,6 +513,7 @@ def test_a_web_image_and_no_builder(machine: Machine) -> None:
 # --- the official image of PostgreSQL ------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_official_image_has_no_archive(machine: Machine) -> None:
     machine.has("docker", "kind")
     machine.has_node("dev-control-plane")
@@ -514,6 +534,7 @@ def test_the_official_image_has_no_archive(machine: Machine) -> None:
         assert went_well, seen
 
 
+@pytest.mark.long
 def test_the_official_image_has_no_rclone(machine: Machine) -> None:
     machine.has("docker", "kind")
     machine.has_node("dev-control-plane")

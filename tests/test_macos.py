@@ -115,6 +115,7 @@ def test_variables(mac: Machine) -> None:
     assert "django_replicas: 0 is out of range" in mac.fails("playbooks/variables.yml")
 
 
+@pytest.mark.long
 def test_cluster_and_destroy(mac: Machine) -> None:
     mac.succeeds(CLUSTER)
     assert mac.nodes() == {"minikube": {"engine": "docker", "state": "Running"}}
@@ -131,6 +132,7 @@ def test_podman_machine(mac: Machine) -> None:
     assert not mac.calls("sudo")
 
 
+@pytest.mark.long
 def test_driver_none(mac: Machine) -> None:
     mac.variables["minikube_driver"] = "none"
     seen = mac.refuses(CLUSTER)

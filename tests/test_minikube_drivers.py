@@ -59,6 +59,7 @@ def started(machine: Machine) -> list[str]:
     return call[2:]
 
 
+@pytest.mark.long
 def test_docker_from_an_empty_home_to_nothing(user: Machine) -> None:
     """The first start, a second run, destroy, destroy again, the stopped node back, and all of it away."""
     user.succeeds(CLUSTER)
@@ -84,6 +85,7 @@ def test_docker_from_an_empty_home_to_nothing(user: Machine) -> None:
     user.succeeds(DESTROY, changed=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["docker", "podman"])
 def test_root_is_forced(root: Machine, engine: str) -> None:
     if engine == "podman":
@@ -93,6 +95,7 @@ def test_root_is_forced(root: Machine, engine: str) -> None:
     root.succeeds(DESTROY)
 
 
+@pytest.mark.long
 def test_podman_by_sudo(user: Machine) -> None:
     with_podman(user)
     user.succeeds(CLUSTER)
@@ -103,6 +106,7 @@ def test_podman_by_sudo(user: Machine) -> None:
     user.succeeds(DESTROY)
 
 
+@pytest.mark.long
 def test_podman_by_sudo_that_asks_for_a_password(user: Machine) -> None:
     with_podman(user)
     user.world({"sudo": "password"})
@@ -115,6 +119,7 @@ def test_podman_by_sudo_that_asks_for_a_password(user: Machine) -> None:
     assert {"--driver=podman", "--container-runtime=containerd"} <= set(started(user))
 
 
+@pytest.mark.long
 def test_podman_without_root_by_minikubes_settings(user: Machine) -> None:
     with_podman(user)
     user.world({"sudo": "password"})
@@ -143,6 +148,7 @@ def test_docker_without_root(user: Machine) -> None:
     assert {"--driver=docker", "--container-runtime=containerd"} <= set(started(user))
 
 
+@pytest.mark.long
 def test_docker_is_not_taken_where_no_root_is_wanted(user: Machine) -> None:
     """An engine that runs as root is of no use to a minikube whose setting is rootless: it would refuse."""
     user.settings["MINIKUBE_ROOTLESS"] = "true"
@@ -171,6 +177,7 @@ def test_docker_does_not_run(user: Machine, driver: str) -> None:
     assert ("or run as root on Linux, where minikube_driver=none needs no engine" in seen) == (driver == "auto")
 
 
+@pytest.mark.long
 def test_engine_hangs(user: Machine) -> None:
     """It counts as absent after ten seconds, and leaves no process behind: another engine is taken."""
     user.engine("docker", state="hangs")
@@ -210,6 +217,7 @@ def test_what_is_bounded_ends_with_all_that_it_started(tmp_path: Path) -> None:
     assert (missing.returncode, missing.stderr) == (127, "no-such: No such file or directory\n")
 
 
+@pytest.mark.long
 def test_no_engine(user: Machine) -> None:
     user.remove("docker")
     assert "neither docker nor podman is on PATH: install one of them, and minikube" in user.refuses(CLUSTER)
@@ -217,6 +225,7 @@ def test_no_engine(user: Machine) -> None:
     assert "no podman is on PATH: install it, or set another minikube_driver" in user.refuses(CLUSTER)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("who", ["user", "root"])
 def test_registries_are_away(who: str, request: pytest.FixtureRequest) -> None:
     machine = request.getfixturevalue(who)
@@ -229,6 +238,7 @@ def test_registries_are_away(who: str, request: pytest.FixtureRequest) -> None:
     machine.succeeds(CLUSTER)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("driver", ["auto", "docker"])
 def test_minikube_or_kubectl_is_missing(user: Machine, driver: str) -> None:
     user.variables["minikube_driver"] = driver
@@ -240,6 +250,7 @@ def test_minikube_or_kubectl_is_missing(user: Machine, driver: str) -> None:
     )
 
 
+@pytest.mark.long
 def test_engine_is_too_small(root: Machine) -> None:
     """As root minikube would only warn, --force being set, and fail later."""
     root.engine("docker", cpus=1, memory=1024**3)
@@ -286,6 +297,7 @@ def test_what_is_refused_before_minikube_would_refuse(root: Machine, change: dic
     assert (done.returncode, f"X Exiting due to {reason}: " in done.stderr) == (code, True), done.stderr
 
 
+@pytest.mark.long
 def test_engine_is_away(user: Machine) -> None:
     """While a node is to be stopped, and before it is to be started again."""
     user.succeeds(CLUSTER)
@@ -316,6 +328,7 @@ def test_profile_of_another_driver(user: Machine) -> None:
     assert "--driver=docker" in started(user)
 
 
+@pytest.mark.long
 def test_start_takes_too_long(user: Machine) -> None:
     """It is ended, with all that it started, and what it said last is shown."""
     user.world({"minikube": "hangs"})
@@ -325,6 +338,7 @@ def test_start_takes_too_long(user: Machine) -> None:
     assert "* Pulling base image v0.0.50 ..." in seen
 
 
+@pytest.mark.long
 def test_half_made_profile(user: Machine) -> None:
     """What a start left that failed half-way is started again, and destroy takes it away."""
     user.world({"minikube": "fails"})
@@ -338,6 +352,7 @@ def test_half_made_profile(user: Machine) -> None:
     user.succeeds(DESTROY)
 
 
+@pytest.mark.long
 def test_profile_file_that_is_cut_off(user: Machine) -> None:
     user.succeeds(CLUSTER)
     user.world({"nodes": {}})
@@ -369,6 +384,7 @@ def kubeconfig(file: Path, *contexts: str, current: str = "") -> Path:
     return file
 
 
+@pytest.mark.long
 def test_several_kubeconfigs(user: Machine) -> None:
     """They are read as kubectl reads them, minikube writes to the first, and the current context stays."""
     first = kubeconfig(user.home / "first", "one")
@@ -389,6 +405,7 @@ def test_several_kubeconfigs(user: Machine) -> None:
     assert user.contexts(first)[1] == "work"
 
 
+@pytest.mark.long
 def test_several_kubeconfigs_below_a_home(user: Machine) -> None:
     """Of minikube, too: by MINIKUBE_HOME."""
     kubeconfig(user.home / "second", "work", current="work")
@@ -425,6 +442,7 @@ def test_driver_none_where_debians_keys_are_not_to_be_had(ubuntu: Machine) -> No
     assert "apt-get cannot install debian-archive-keyring: E: Unable to locate package debian-archive-keyring" in seen
 
 
+@pytest.mark.long
 def test_driver_none_where_no_debian_answers(ubuntu: Machine) -> None:
     """It shows before the first build, with the cure; a mirror that answers is used, with Debian's own keys."""
     ubuntu.world({"debian": []})

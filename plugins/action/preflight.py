@@ -25,6 +25,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils import (
     checks_backups,
     checks_django,
     checks_ingress,
+    checks_network,
     checks_registry,
     checks_secrets,
     checks_upgrade,
@@ -245,6 +246,7 @@ def check_cluster(
     facts, namespace_findings = check_namespace(kube, namespace, site, name, labels)
     findings += namespace_findings
     facts |= node_facts(kube)
+    facts["site_notes"] = facts.get("site_notes", []) + checks_network.note_who_enforces(kube, values)
     if "namespace_quota" in values:
         kinds = ("NetworkPolicy", "ResourceQuota", "LimitRange") if namespace else ()
         facts["site_namespace_kinds"] = [kind for kind in kinds if kube.list_if_allowed(kind, name, {PART_OF: site})]

@@ -209,3 +209,25 @@ def test_unknown_provider(shared_project: Project) -> None:
     run = shared_project.run("site.yml", "-e", "cluster_provider=docker-desktop")
     assert run.returncode != 0
     assert "cluster_provider: docker-desktop is not known. Set it to minikube or existing." in run.stdout
+
+
+@pytest.mark.parametrize("namespace", ["default", "kube-system"])
+def test_deploy_account_in_a_namespace_of_others(project: Project, namespace: str) -> None:
+    """`default` is where a site on minikube is, unless told otherwise."""
+    given = ["-e", f"site_namespace={namespace}"] if namespace != "default" else []
+    run = project.run("playbooks/deploy_account.yml", *given)
+    seen = " ".join((run.stdout + run.stderr).split())
+    assert run.returncode != 0
+    assert (
+        "Nothing was touched: site_namespace: the deploy account would read the Secrets of everybody in namespace "
+        f"{namespace}. Give the site a namespace of its own, such as -e site_namespace=kubernetes-django." in seen
+    )
+
+
+def test_deploy_account_in_a_namespace_of_its_own(project: Project) -> None:
+    """It goes on, to the cluster that does not answer here."""
+    run = project.run("playbooks/deploy_account.yml", "-e", "site_namespace=own")
+    seen = run.stdout + run.stderr
+    assert run.returncode != 0
+    assert "Give the site a namespace of its own" not in seen
+    assert "cluster_context" in seen or "kubeconfig" in seen

@@ -61,6 +61,10 @@ def refused(project: Project, *arguments: str, **environment: str) -> str:
             "django_before_migrate: with django_migr",
         ),
         ("secrets_django_secret_key=short", "secrets_django_secret_key: must have at least 50 characters"),
+        (
+            '{"secrets_postgres_app_password": "one\\ntwo"}',
+            "secrets_postgres_app_password: has more than one line, and PostgreSQL's programs take one.",
+        ),
         ("secrets_source=nowhere", "value of secrets_source must be one of: vault, existing, got: nowhere"),
         ('{"django_ingress": {"class": "nginx"}}', "django_ingress: hosts is missing. Name at least one."),
         ('{"django_ingress": {"hosts": ["Site"]}}', "django_ingress: 'Site' is no host name: lower-case, at least two"),

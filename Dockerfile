@@ -33,6 +33,9 @@ RUN mkdir -p /sbom && python3 /tmp/sbom.py kubernetes-django "${VERSION:-unknown
         > /sbom/kubernetes-django.cdx.json
 
 FROM ${PYTHON_IMAGE}
+# The base's pip, and the one that it makes environments with.
+RUN rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/site-packages/pip /usr/local/lib/python3*/site-packages/pip-* \
+        /usr/local/lib/python3*/ensurepip /usr/lib/python3*/ensurepip /usr/share/python-wheels
 COPY --from=build /sbom /usr/share/sbom
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app

@@ -7,10 +7,14 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "collections"))
+from ansible_collections.kubernetes_django.site.plugins.module_utils.trusted import who_may_change  # noqa: E402
+
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kubernetes-django"
 
 
@@ -29,6 +33,8 @@ def build(module: Path, package: str) -> Path:
     """
     pins = hashlib.sha256((module / "go.mod").read_bytes() + (module / "go.sum").read_bytes()).hexdigest()
     program = CACHE / "tests" / f"{package.rpartition('/')[2]}-{pins[:12]}"
+    changeable = who_may_change(str(program))
+    assert not changeable, f"{changeable}: delete it, programs of it are run"
     if not program.exists():
         go = find_go()
         assert go, "no Go on this machine: install one, or start minikube by playbooks/cluster.yml, which fetches it"

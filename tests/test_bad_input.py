@@ -61,6 +61,10 @@ def refused(project: Project, *arguments: str, **environment: str) -> str:
             "django_before_migrate: with django_migr",
         ),
         ("secrets_django_secret_key=short", "secrets_django_secret_key: must have at least 50 characters"),
+        (
+            '{"secrets_postgres_app_password": "one\\ntwo"}',
+            "secrets_postgres_app_password: has more than one line, and PostgreSQL's programs take one.",
+        ),
         ("secrets_source=nowhere", "value of secrets_source must be one of: vault, existing, got: nowhere"),
         ('{"django_ingress": {"class": "nginx"}}', "django_ingress: hosts is missing. Name at least one."),
         ('{"django_ingress": {"hosts": ["Site"]}}', "django_ingress: 'Site' is no host name: lower-case, at least two"),
@@ -209,3 +213,25 @@ def test_unknown_provider(shared_project: Project) -> None:
     run = shared_project.run("site.yml", "-e", "cluster_provider=docker-desktop")
     assert run.returncode != 0
     assert "cluster_provider: docker-desktop is not known. Set it to minikube or existing." in run.stdout
+
+
+@pytest.mark.parametrize("namespace", ["default", "kube-system"])
+def test_deploy_account_in_a_namespace_of_others(project: Project, namespace: str) -> None:
+    """`default` is where a site on minikube is, unless told otherwise."""
+    given = ["-e", f"site_namespace={namespace}"] if namespace != "default" else []
+    run = project.run("playbooks/deploy_account.yml", *given)
+    seen = " ".join((run.stdout + run.stderr).split())
+    assert run.returncode != 0
+    assert (
+        "Nothing was touched: site_namespace: the deploy account would read the Secrets of everybody in namespace "
+        f"{namespace}. Give the site a namespace of its own, such as -e site_namespace=kubernetes-django." in seen
+    )
+
+
+def test_deploy_account_in_a_namespace_of_its_own(project: Project) -> None:
+    """It goes on, to the cluster that does not answer here."""
+    run = project.run("playbooks/deploy_account.yml", "-e", "site_namespace=own")
+    seen = run.stdout + run.stderr
+    assert run.returncode != 0
+    assert "Give the site a namespace of its own" not in seen
+    assert "cluster_context" in seen or "kubeconfig" in seen

@@ -23,6 +23,9 @@ DESTROY = "playbooks/destroy.yml"
 START = ["start", "--profile=minikube", "--driver=docker", "--wait=apiserver,node_ready,extra", "--wait-timeout=300s"]
 
 
+NO_EXTERNAL_IPS = "--extra-config=apiserver.enable-admission-plugins=NodeRestriction,DenyServiceExternalIPs"
+
+
 @pytest.fixture(scope="module")
 def registries() -> Iterator[list[str]]:
     """One that answers, as gcr.io and registry.k8s.io do."""
@@ -374,6 +377,22 @@ def test_users_own_minikube_stays(user: Machine) -> None:
     user.variables["reset_data"] = True
     assert "was not made here and stays" in user.succeeds(DESTROY, changed=False)
     assert user.nodes()["minikube"]["state"] == "Running"
+
+
+def test_external_ips_are_denied_by_a_cluster_made_here(user: Machine) -> None:
+    """From its first start on, and at each later one; a profile that was made without it is not configured anew."""
+    user.succeeds(CLUSTER)
+    assert NO_EXTERNAL_IPS in started(user)
+    user.minikube("stop", "--profile=minikube")
+    user.succeeds(CLUSTER)
+    assert NO_EXTERNAL_IPS in started(user)
+
+    user.minikube("delete", "--profile=minikube")
+    user.minikube(*START)
+    user.minikube("stop", "--profile=minikube")
+    user.forget_calls()
+    user.succeeds(CLUSTER)
+    assert NO_EXTERNAL_IPS not in started(user)
 
 
 def kubeconfig(file: Path, *contexts: str, current: str = "") -> Path:

@@ -6,7 +6,9 @@ Molecule's verify gives the site's place in the environment and runs this with p
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import re
 import subprocess
 import time
 import urllib.error
@@ -134,7 +136,7 @@ def test_second_deploy_changes_nothing_keeps_rows_and_shows_no_secret() -> None:
 
 
 def test_no_secret_outside_the_secrets() -> None:
-    """Not in an annotation, an environment, an argument, an event or a log."""
+    """Not in an annotation, an environment, an argument, an event or a log; nor a hash to try passwords on."""
     everything = items(KINDS)
     for item in everything:
         if item["kind"] == "Secret":
@@ -146,6 +148,11 @@ def test_no_secret_outside_the_secrets() -> None:
     for name, value in secret_values().items():
         for form in (value, base64.b64encode(value.encode()).decode()):
             assert form not in text, name
+    assert len(re.findall(r"[0-9a-f]{64}", text)) > 3, "there are checksums"
+    for secret in items("secrets"):
+        data = {key: base64.b64decode(value).decode() for key, value in secret.get("data", {}).items()}
+        for each in (*data.values(), json.dumps(data, sort_keys=True)):
+            assert hashlib.sha256(each.encode()).hexdigest() not in text, secret["metadata"]["name"]
 
 
 def test_what_was_changed_by_hand_is_put_back() -> None:

@@ -9,7 +9,7 @@ import pytest
 from scenario import items, kubectl
 
 # Whoever gets into a pod finds none of these. They are gone where the bases are made from Debian packages.
-TOOLS = "apt apt-get dpkg pip pip3 cc gcc clang make ld as perl curl wget ssh nc sudo"
+TOOLS = "apt apt-get dpkg cc gcc clang make ld as perl curl wget ssh nc sudo"
 PODS = {
     "deployment/kubernetes-django": "/usr/share/sbom/kubernetes-django.cdx.json",
     "postgres-0": "/usr/share/sbom/postgres.cdx.json",
@@ -35,6 +35,13 @@ def test_no_compiler_and_no_package_manager(pod: str) -> None:
     script = f'for tool in {TOOLS}; do command -v "$tool"; done; command -v sh; exit 0'
     found = kubectl("exec", *pod.split(), "--", "sh", "-c", script).split()
     assert len(found) == 1, found
+
+
+@pytest.mark.parametrize("pod", PODS)
+def test_no_file_of_pip_or_its_wheel(pod: str) -> None:
+    """Not only no command of that name: `python -m ensurepip` would bring it back where the root can be written to."""
+    search = "find / -xdev '(' -name pip -o -name 'pip-*' -o -name 'pip3*' -o -name ensurepip ')' -print; find /bin/sh"
+    assert kubectl("exec", *pod.split(), "--", "sh", "-c", f"{search} 2> /dev/null").split() == ["/bin/sh"]
 
 
 @pytest.mark.parametrize("pod", PODS)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from scenario import NAME, NAMESPACE, ask, items, kubectl
+from scenario import NAME, NAMESPACE, ask, items, kubectl, playbook
 
 PROBE = """
 import socket, sys
@@ -56,14 +56,15 @@ def start(name: str, labels: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def pods() -> Iterator[None]:
-    """One pod that is somebody else's, one that is the site's as a Job's or a backup's pods are."""
+    """One pod that is somebody else's; two of the site's, one like a backup's, one like the database's."""
     start("stranger", {"app": "stranger"})
     start("own", {"app.kubernetes.io/part-of": NAME, "app.kubernetes.io/component": "backup"})
+    start("server", {"app.kubernetes.io/part-of": NAME, "app.kubernetes.io/component": "database"})
     try:
-        kubectl("wait", "--for=condition=Ready", "pod/stranger", "pod/own", "--timeout=90s")
+        kubectl("wait", "--for=condition=Ready", "pod/stranger", "pod/own", "pod/server", "--timeout=90s")
         yield
     finally:
-        kubectl("delete", "pod", "stranger", "own", "--ignore-not-found", "--wait=false")
+        kubectl("delete", "pod", "stranger", "own", "server", "--ignore-not-found", "--wait=false")
 
 
 def way(pod: str, host: str, port: int) -> str:
@@ -122,6 +123,21 @@ def test_own_pods_reach_nothing_else(enforced: None) -> None:
     for host, port in ((dns, 9153), ("kubernetes.default", 443), (node, 10250)):
         assert way("stranger", host, port) == "open", f"{host}:{port}"
         assert way("own", host, port) == "closed", f"{host}:{port}"
+
+
+def test_the_database_reaches_nothing(enforced: None) -> None:
+    """Not even names: it answers, and asks nobody. The stranger reaches what it tries."""
+    dns = json.loads(kubectl("get", "service", "kube-dns", "-n", "kube-system", "-o", "json"))["spec"]["clusterIP"]
+    web = address("web")
+    for host, port in ((dns, 53), (web, 8000)):
+        assert way("stranger", host, port) == "open", f"{host}:{port}"
+        assert way("server", host, port) == "closed", f"{host}:{port}"
+
+
+def test_preflight_does_not_say_that_nobody_enforces_policies(enforced: None) -> None:
+    run = playbook("playbooks/preflight.yml")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "enforce NetworkPolicies" not in run.stdout + run.stderr
 
 
 def test_nobody_reaches_the_other_pods_of_the_site(enforced: None) -> None:

@@ -15,8 +15,6 @@ Returns:
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils import (
     checks_backups,
     checks_django,
     checks_ingress,
+    checks_network,
     checks_registry,
     checks_secrets,
     checks_upgrade,
@@ -41,8 +40,10 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_pods
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_postgres import check_postgres
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_proxy import check_proxy
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import check_volume, holds_data
+from ansible_collections.kubernetes_django.site.plugins.module_utils.keyed import keyed_checksum
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import values_of
+from ansible_collections.kubernetes_django.site.plugins.module_utils.vault_file import random_text
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import job_ended
 
 from ansible.plugins.action import ActionBase
@@ -83,7 +84,6 @@ FACTS = {
     "site_database",
     "site_rotation",
     "secrets_checksums",
-    "secrets_files",
     "postgres_host",
     "postgres_status",
     "django_site_url",
@@ -245,6 +245,7 @@ def check_cluster(
     facts, namespace_findings = check_namespace(kube, namespace, site, name, labels)
     findings += namespace_findings
     facts |= node_facts(kube)
+    facts["site_notes"] = facts.get("site_notes", []) + checks_network.note_who_enforces(kube, values)
     if "namespace_quota" in values:
         kinds = ("NetworkPolicy", "ResourceQuota", "LimitRange") if namespace else ()
         facts["site_namespace_kinds"] = [kind for kind in kinds if kube.list_if_allowed(kind, name, {PART_OF: site})]
@@ -276,7 +277,9 @@ def check_cluster(
         if id_findings:
             # With another site's vault, what follows would say of each password that it is wrong.
             return facts, findings + id_findings
-    facts["site_secrets"] = {secret: checksum(data) for secret, data in secrets.items()}
+    # As role secrets has it. A playbook that knows no key compares nothing.
+    key = values.get("secrets_django_secret_key") or random_text(40)
+    facts["site_secrets"] = {secret: keyed_checksum(data, key) for secret, data in secrets.items()}
     ingress_facts, ingress_findings = checks_ingress.check_ingress(kube, values, secrets, namespace is not None)
     facts |= ingress_facts
     findings += checks_registry.check_pull_secrets(kube, values, namespace is not None)
@@ -315,11 +318,6 @@ def completed_jobs(jobs: list[dict], migrated: list[str]) -> list[str]:
 def read_secrets(kube: Kube, namespace: str, site: str) -> dict[str, dict[str, str]]:
     """Name of each Secret of the site -> its keys and values."""
     return {secret["metadata"]["name"]: values_of(secret) for secret in kube.list("Secret", namespace, {PART_OF: site})}
-
-
-def checksum(data: dict[str, str]) -> str:
-    """A Secret's checksum, as role secrets computes it."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def check_version(version: dict[str, str]) -> list[str]:

@@ -4,7 +4,9 @@ Arguments:
     kubeconfig, context, namespace: where.
     pod, port, database: of the server.
     files: path of each mounted file -> its SHA-256.
-    scripts: paths of the SQL scripts among them that are run, as the superuser.
+    secrets: folder -> the Secret that is mounted there.
+    mark: what tells these files and Secrets from others; it is noted on the pod.
+    scripts: paths of those among them that are run, as the superuser: SQL, and bash, which finds the server by PGPORT.
     logins: folders with the mounted files `user` (the superuser's has none) and `password`.
     adopt: give the roles the mounted passwords, whatever they have now. Without it a role that is there must have the
         mounted password already.
@@ -21,14 +23,13 @@ What was done is noted on the pod, so that preflight can tell whether there is a
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.database import RECONCILED, Database
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.scheduling import Patience
+from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import read_secret
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import look_at
 from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action import KubeAction
 
@@ -56,6 +57,8 @@ class ActionModule(KubeAction):
             "port",
             "database",
             "files",
+            "secrets",
+            "mark",
             "scripts",
             "logins",
             "adopt",
@@ -67,7 +70,12 @@ class ActionModule(KubeAction):
     def act(self, kube: Kube) -> dict[str, Any]:
         args = self._task.args
         database = Database(kube, args["namespace"], args["pod"], args["database"], int(args["port"]))
-        reloaded = database.sync(args["files"])
+        secrets = {
+            f"{folder}/{key}": value
+            for folder, name in args["secrets"].items()
+            for key, value in read_secret(kube, args["namespace"], name).items()
+        }
+        reloaded = database.sync(args["files"], secrets)
         state = self._state(database)
         pending = state["pending"]
         if pending:
@@ -76,8 +84,8 @@ class ActionModule(KubeAction):
         if not args["adopt"]:
             self._check_logins(database, state["role"])
         for script in args["scripts"]:
-            database.sql(f"\\i {script}\n")
-        database.annotate(RECONCILED, mark(args["files"]))
+            database.run_script(script)
+        database.annotate(RECONCILED, args["mark"])
         return {
             "changed": reloaded or bool(pending),
             "reloaded": reloaded,
@@ -133,8 +141,3 @@ class ActionModule(KubeAction):
                     "group_vars/all/vault.yml), or, if the data is this site's, give it the vault's passwords: deploy "
                     "once with -e recover=reset."
                 )
-
-
-def mark(files: dict[str, str]) -> str:
-    """What is noted on the pod."""
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()

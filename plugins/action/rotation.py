@@ -17,11 +17,15 @@ Each step can be done again: a run that was stopped at any moment is finished by
 
 from __future__ import annotations
 
-import hashlib
 import time
 from typing import Any
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils.database import Database
+from ansible_collections.kubernetes_django.site.plugins.module_utils.database import (
+    Database,
+    make_stand_in,
+    quoted_name,
+)
+from ansible_collections.kubernetes_django.site.plugins.module_utils.keyed import keyed_checksum
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.scheduling import Patience
 from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import read_secret, write_secret
@@ -90,7 +94,7 @@ class ActionModule(KubeAction):
             write_secret(
                 self._kube, args["namespace"], args["fallbacks_secret"], args["labels"], {KEYS: ",".join(keys)}
             )
-            annotations["kubernetes-django/fallbacks"] = hashlib.sha256(",".join(keys).encode()).hexdigest()
+            annotations["kubernetes-django/fallbacks"] = keyed_checksum(keys, args["new_key"])
         if not args["app"] and not args["new_key"]:
             return
         for name in [self._move(item, stand_in, annotations) for item in self._deployments()]:
@@ -171,33 +175,6 @@ class ActionModule(KubeAction):
 def stand_in_of(user: str) -> str:
     """The name of a role's stand-in; PostgreSQL cuts names at 63 bytes."""
     return f"{user[:50]}_stand_in"
-
-
-def make_stand_in(stand_in: str, user: str, password: str) -> str:
-    """SQL for a role that logs in with a password of its own and acts as `user` from then on."""
-    name, member_of = quoted_name(stand_in), quoted_name(user)
-    return f"""
-        SET log_statement = 'none';
-        SET log_min_error_statement = 'panic';
-        SET log_min_duration_statement = -1;
-        SELECT to_regrole({quoted_text(name)}) IS NULL AS is_new \\gset
-        \\if :is_new
-        CREATE ROLE {name};
-        \\endif
-        ALTER ROLE {name} LOGIN INHERIT PASSWORD {quoted_text(password)};
-        GRANT {member_of} TO {name};
-        ALTER ROLE {name} SET role TO {member_of};
-    """
-
-
-def quoted_name(name: str) -> str:
-    """A name as SQL quotes it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quoted_text(text: str) -> str:
-    """A text as SQL quotes it."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def mounts(pod_spec: dict, secret: str) -> bool:

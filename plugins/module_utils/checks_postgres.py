@@ -42,11 +42,6 @@ def check_postgres(
         "port": database.port,
         **check_certificate(secrets, values),
     }
-    # Of those that are there, for a run that does not make them.
-    facts["secrets"] = {
-        name: {key: hashlib.sha256(value.encode()).hexdigest() for key, value in keys.items()}
-        for name, keys in secrets.items()
-    }
     rotation, findings = check_passwords(values, secrets, database if running else None, facts["mark"])
     if values["postgres_tls_renew_days"] >= values["postgres_tls_days"]:
         findings.append(

@@ -17,6 +17,7 @@ FROM_VAULT = {
     "secrets_backup_s3_secret_key",
     "postgres_external_owner_password",
     "postgres_external_app_password",
+    "postgres_external_checksum",
 }
 
 

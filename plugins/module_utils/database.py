@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shlex
 import time
 from dataclasses import dataclass
@@ -20,6 +21,15 @@ PASSFILE = r"""
     umask 077
     PGPASSFILE=$(mktemp) && export PGPASSFILE && trap 'rm -f "$PGPASSFILE"' EXIT
     use_password() { { printf '*:*:*:*:' && sed 's/[\\:]/\\&/g'; } > "$PGPASSFILE"; }
+"""
+
+
+# SQL for a session that sets passwords: not even what is stored of them reaches a log, or the statistics of statements.
+UNSEEN = """
+    SET log_statement = 'none';
+    SET log_min_error_statement = 'panic';
+    SET log_min_duration_statement = -1;
+    SET pg_stat_statements.track = 'none';
 """
 
 
@@ -56,6 +66,19 @@ class Database:
             raise KubeError(f"PostgreSQL in pod {self.pod}: {last_line(errors)}")
         return output
 
+    def run_script(self, path: str) -> None:
+        """Run a script that is mounted in its pod as the superuser: SQL, or bash.
+
+        Raises:
+            KubeError: with the server's message, or the script's last line.
+        """
+        if path.endswith(".sql"):
+            self.sql(f"\\i {path}\n")
+            return
+        code, _, errors = self.run("env", f"PGPORT={self.port}", "bash", path)
+        if code:
+            raise KubeError(f"PostgreSQL in pod {self.pod}: {last_line(errors)}")
+
     def accepts(self, user: str, password: str) -> bool:
         """Whether this user gets in with this password.
 
@@ -87,25 +110,34 @@ class Database:
         _, output, _ = self.run("env", *place, "sh", "-c", script, "sh", *folders)
         return output.splitlines()
 
-    def stale(self, files: dict[str, str]) -> list[str]:
-        """Those of the mounted files that do not have, or not yet, this SHA-256."""
+    def stale(self, files: dict[str, str], secrets: dict[str, str]) -> list[str]:
+        """Those of the mounted files that are not, or not yet, what they should be: see `sync`."""
         _, output, _ = self.run("sha256sum", *files)
         found = {line[66:]: line[:64] for line in output.splitlines()}
-        return [path for path, checksum in files.items() if found.get(path) != checksum]
+        _, output, _ = self.run("sh", "-c", 'for file; do base64 "$file" | tr -d "\\n"; echo; done', "sh", *secrets)
+        contents = dict(zip(secrets, output.split("\n"), strict=False))
+        encoded = {path: base64.b64encode(value.encode()).decode() for path, value in secrets.items()}
+        return [path for path in files if found.get(path) != files[path]] + [
+            path for path in secrets if contents.get(path) != encoded[path]
+        ]
 
-    def sync(self, files: dict[str, str]) -> bool:
-        """Wait until the mounted files have these SHA-256; return whether there was anything to wait for.
+    def sync(self, files: dict[str, str], secrets: dict[str, str]) -> bool:
+        """Wait until the mounted files are these; return whether there was anything to wait for.
+
+        Args:
+            files: path -> SHA-256.
+            secrets: path -> content.
 
         Raises:
             KubeError: they did not within SYNC_SECONDS.
         """
         end = time.monotonic() + SYNC_SECONDS
-        if not self.stale(files):
+        if not self.stale(files, secrets):
             return False
         while time.monotonic() < end:
             self.annotate(TOUCHED, str(time.time()))
             for _ in range(10):
-                if not (stale := self.stale(files)):
+                if not (stale := self.stale(files, secrets)):
                     return True
                 time.sleep(0.3)
         raise KubeError(f"{', '.join(stale)} in pod {self.pod}: not brought up to date within {SYNC_SECONDS} s.")
@@ -113,6 +145,45 @@ class Database:
     def annotate(self, name: str, value: str) -> None:
         """Put an annotation on the pod."""
         self.kube.annotate("Pod", self.pod, self.namespace, name, value)
+
+
+def change_password(user: str, password: str) -> str:
+    """Lines for psql that give a role a password, of which psql makes a SCRAM verifier: the server never hears it.
+
+    psql takes the password, twice, from where its script comes from, where that is standard input and no terminal.
+
+    Raises:
+        KubeError: the password has more than one line.
+    """
+    if "\n" in password:
+        raise KubeError(f"The password of {user} has more than one line.")
+    return f"\\password {quoted_name(user)}\n{password}\n{password}"
+
+
+def quoted_name(name: str) -> str:
+    """A name as SQL quotes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def make_stand_in(stand_in: str, user: str, password: str) -> str:
+    """SQL for a role that logs in with a password of its own and acts as `user` from then on."""
+    name, member_of = quoted_name(stand_in), quoted_name(user)
+    return f"""
+        {UNSEEN}
+        SELECT to_regrole({quoted_text(name)}) IS NULL AS is_new \\gset
+        \\if :is_new
+        CREATE ROLE {name};
+        \\endif
+        ALTER ROLE {name} LOGIN INHERIT;
+{change_password(stand_in, password)}
+        GRANT {member_of} TO {name};
+        ALTER ROLE {name} SET role TO {member_of};
+    """
+
+
+def quoted_text(text: str) -> str:
+    """A text as SQL quotes it."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def is_running(pod: dict | None) -> bool:

@@ -87,6 +87,8 @@ def find_blanks(values: dict[str, Any]) -> list[str]:
             )
         elif name.startswith("secrets_") and not value:
             findings.append(f"{name}: is empty. Give it a value: ansible-vault edit group_vars/all/vault.yml")
+        elif name.startswith("secrets_postgres_") and "\n" in value:
+            findings.append(f"{name}: has more than one line, and PostgreSQL's programs take one.")
     return findings
 
 

@@ -381,10 +381,12 @@ def explain_pods(kube: Kube, pods: list[dict], log_lines: int) -> str:
 
 
 def keep_report(folder: str, name: str, report: str) -> Path:
-    """Write a report to a new file in a folder, which is made if need be."""
-    Path(folder).expanduser().mkdir(parents=True, exist_ok=True)
-    now = datetime.datetime.now()
-    kept = Path(folder).expanduser() / f"{now:%Y%m%d-%H%M%S}-{name}-{os.getpid()}.log"
+    """Write a report to a new file in a folder, which is made if need be. Only its owner reads it: logs tell much."""
+    place = Path(folder).expanduser()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.mkdir(mode=0o700, exist_ok=True)
+    kept = place / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{name}-{os.getpid()}.log"
+    kept.touch(mode=0o600)
     kept.write_text(f"{report}\n")
     return kept
 

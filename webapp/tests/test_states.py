@@ -350,6 +350,8 @@ class TestPublic:
     def test_down(self, database, setting):
         setting(PORT=servers.free_port())
         self.check("down", 503)
+        answer = ask("/api/notes")
+        assert (answer.status_code, answer.json()) == (503, {"error": "The database does not take part at the moment."})
 
 
 def test_queries(database):

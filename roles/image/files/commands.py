@@ -39,7 +39,11 @@ def perform(command: list[str], log: Path, *, seconds: int, environment: dict[st
 
     Raises CommandError with the end of the output when it fails or takes longer than `seconds`.
     """
+    # It may tell what others should not know: only its owner reads it. Also what was kept before.
     log.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.chmod(0o700)
+    log.touch(mode=0o600)
+    log.chmod(0o600)
     with log.open("w") as output:
         try:
             code = subprocess.run(  # noqa: S603 (as above)

@@ -42,7 +42,7 @@ version=$(ask "SHOW server_version_num")
     fail "$OWNER may not create tables in $PGDATABASE at $place. As its administrator run there:" \
         "GRANT USAGE, CREATE ON SCHEMA public TO \"$OWNER\";"
 [ "$(ask "SELECT count(*) FROM pg_roles WHERE rolname = :'app'")" = 1 ] ||
-    fail "$place has no role $APP. As its administrator run there: CREATE ROLE \"$APP\" LOGIN PASSWORD '...';"
+    fail "$place has no role $APP. As its administrator run there: CREATE ROLE \"$APP\" LOGIN; \\password \"$APP\""
 
 # The owner's to give.
 as "$OWNER" owner -f - << 'SQL' || fail "$OWNER cannot give $APP its rights: $(cause)"

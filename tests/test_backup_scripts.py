@@ -66,6 +66,7 @@ class Server:
             "BACKUPS": str(self.backups),
             "KEEP": "3",
             "KEEP_DAYS": "0",
+            "KEEP_MINIMUM": "3",
             "KEEP_REPLACED": "true",
             "RELEASE": 'sha-"1"',
             "SCHEDULED": "true",
@@ -522,18 +523,60 @@ def test_nobody_gets_in_during_a_restore(server: Server) -> None:
     assert server.sql("select count(*) from note", user="the app") == str(ROWS)
 
 
-def test_retention_keeps_the_newest(server: Server) -> None:
+def superfluous(server: Server, sizes: dict[str, int], **variables: str) -> set[str]:
+    """The backups that retention leaves out, of these with their sizes."""
+    lines = "".join(f"{name} {size}\n" for name, size in sizes.items())
+    script = f". {server.folder}/scripts/common.sh; superfluous <<< '{lines.strip()}'"
+    return set(server.program("bash", "-c", script, **variables).stdout.split())
+
+
+def days(kind: str, *ago: int) -> list[str]:
+    """Names of backups made so many days ago."""
+    return [f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(time.time() - day * 86400))}-{kind}" for day in ago]
+
+
+def test_9_retention_keeps_the_newest(server: Server) -> None:
     made = [server.backup() for _ in range(5)]
     assert server.names() == made[-3:]
-    old = [f"2020010{day}T000000Z-scheduled" for day in (1, 2)] + ["20200103T000000Z-before-restore"]
-    for name in old:
-        shutil.copytree(server.backups / made[-1], server.backups / name)
-    subprocess.run(["chown", "-R", "postgres:postgres", server.backups], check=True)
-    script = f". {server.folder}/scripts/common.sh; names | superfluous"
-    by_age = server.program("bash", "-c", script, KEEP="100", KEEP_DAYS="30").stdout.split()
-    assert sorted(by_age) == old[:2], "the only one from before a restore stays"
-    by_both = server.program("bash", "-c", script, KEEP="1", KEEP_DAYS="30").stdout.split()
-    assert sorted(by_both) == sorted(old[:2] + made[-3:-1])
+    old, undo, new = days("scheduled", 200, 201), days("before-restore", 202), days("manual", 1, 2, 3)
+    sizes = dict.fromkeys(old + undo + new, 100)
+    assert superfluous(server, sizes, KEEP="100", KEEP_DAYS="30") == set(old), "the only one from before a restore stays"
+    assert superfluous(server, sizes, KEEP="2", KEEP_DAYS="0") == {new[-1], *old}
+    assert superfluous(server, sizes, KEEP="100", KEEP_DAYS="0") == set()
+
+
+def test_9_age_leaves_the_minimum_of_backups(server: Server) -> None:
+    """After a pause of months all but the new one are too old."""
+    old = days("scheduled", *range(200, 214))
+    sizes = dict.fromkeys(days("scheduled", 0) + old, 100)
+    assert superfluous(server, sizes, KEEP="14", KEEP_DAYS="30") == set(old[2:])
+    assert superfluous(server, sizes, KEEP="2", KEEP_DAYS="30") == set(old[1:]), "never more than KEEP"
+
+
+def test_9_small_dumps_after_an_empty_start_push_out_no_large_ones(server: Server) -> None:
+    """A pause of months, then a server that began empty, and its backups."""
+    old = days("scheduled", *range(200, 214))
+    new = days("scheduled", *range(20))
+    sizes = dict.fromkeys(old, 1000) | dict.fromkeys(new, 100)
+    assert superfluous(server, sizes, KEEP="14", KEEP_DAYS="30") == set(new[14:] + old[3:])
+    assert superfluous(server, sizes, KEEP="2", KEEP_DAYS="0") == set(new[2:] + old[2:])
+    # Grown again.
+    sizes |= dict.fromkeys(new[:1], 600)
+    assert superfluous(server, sizes, KEEP="14", KEEP_DAYS="30") == set(new[14:] + old)
+
+
+def test_9_backups_after_months_and_an_empty_start_keep_the_good_ones(server: Server) -> None:
+    """The same with the script itself, on the volume."""
+    server.sql("insert into note (text) select md5(i::text) from generate_series(1, 50000) i")
+    (good,) = days("manual", 200)
+    (server.backups / server.backup()).rename(server.backups / good)
+    server.sql("truncate note", user="the owner")
+    made = [server.backup() for _ in range(4)]
+    assert server.names() == [good, *made[1:]]
+    run = server.script("backup", KEEP="1", KEEP_DAYS="1")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert server.names()[0] == good
+    assert len(server.names()) == 2
 
 
 def test_drill_counts_the_rows_and_leaves_nothing(server: Server) -> None:
@@ -750,6 +793,33 @@ def test_bucket_that_refuses_is_told(server: Server, bucket: Bucket, wrong: dict
     assert message in said
     assert len(server.names()) == 1
     assert server.script("restore", RESTORE="latest").returncode == 0
+
+
+@pytest.mark.long
+@needs_s3
+def test_9_retention_in_a_bucket_is_that_of_the_volume(server: Server, bucket: Bucket) -> None:
+    """And while the bucket fails, the volume does not fill."""
+    place = bucket.files / "bucket" / "site"
+    (good,) = days("manual", 200)
+    made = server.backups / server.backup()
+    shutil.copytree(made, place / good)
+    with (place / good / "database.dump").open("ab") as dump:
+        dump.write(bytes(3 * dump.tell()))
+    shutil.copytree(made, place / days("manual", 201)[0])
+    shutil.rmtree(made)
+    wanted = [good]
+    for _ in range(3):
+        while wanted and time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) in wanted[-1]:
+            time.sleep(0.1)
+        run = server.script("backup", **bucket.variables, KEEP="2", KEEP_DAYS="30")
+        assert run.returncode == 0, run.stdout + run.stderr
+        wanted = [good, *server.names()]
+    assert sorted(path.name for path in place.iterdir()) == wanted
+    before = server.names()
+    refused = bucket.variables | {"S3_BUCKET": "elsewhere"}
+    assert "refused: " in last_line(server.script("backup", **refused, KEEP="2"))
+    assert len(server.names()) == 2
+    assert before[0] not in server.names()
 
 
 def test_image_without_rclone_is_told(server: Server) -> None:

@@ -6,6 +6,7 @@
 #   BACKUPS                 the backups' volume; a backup is a directory in it: database.dump and backup.json
 #   LOGIN LOGIN_USER        directory with the files user and password; where there is no file user, its name
 #   KEEP KEEP_DAYS          how many backups stay, and for how many days (0: for ever)
+#   KEEP_MINIMUM            how many stay whatever their age
 #   RELEASE SCHEDULED       what runs now, and whether a schedule asks for backups; both are noted
 #   S3_ENDPOINT S3_BUCKET S3_PREFIX S3_REGION S3_LOGIN    where backups are copied to; no endpoint: nowhere
 #   S3_CA                   the certificate to trust there; empty: those of the image
@@ -212,36 +213,39 @@ copy_to_s3() {
     say "copied it to $S3_ENDPOINT, bucket $S3_BUCKET"
 }
 
-# Of the names on standard input, those that retention leaves out. The newest always stays. Backups from before a
-# restore are counted by themselves, so that they push out no other.
+# Of the backups on standard input, a line each with its name and its size in bytes, the names of those that retention
+# leaves out: all but the newest $KEEP, and of these the ones older than $KEEP_DAYS days. Age alone leaves $KEEP_MINIMUM.
+# As many stay as well of those more than twice as large as all that stay: perhaps the database lost what they have.
+# Backups from before a restore are counted by themselves, so that they push out no other.
 superfluous() {
-    local name kind oldest all index
-    mapfile -t all < <(sort -r)
-    oldest=$(date -u -d "@$(($(date +%s) - KEEP_DAYS * 86400))" +%Y%m%dT%H%M%SZ)
-    for kind in regular before-restore; do
-        index=0
-        for name in "${all[@]}"; do
-            if [[ $name = *-before-restore ]]; then [[ $kind = before-restore ]]; else [[ $kind = regular ]]; fi || continue
-            index=$((index + 1))
-            ((index > 1)) || continue
-            if ((index > KEEP)) || { ((KEEP_DAYS > 0)) && [[ $name < $oldest ]]; }; then
-                printf '%s\n' "$name"
-            fi
-        done
-    done
+    local oldest=0
+    ((KEEP_DAYS == 0)) || oldest=$(date -u -d "@$(($(date +%s) - KEEP_DAYS * 86400))" +%Y%m%dT%H%M%SZ)
+    sort -r | awk -v keep="$KEEP" -v minimum="$KEEP_MINIMUM" -v oldest="$oldest" '
+        BEGIN {minimum = minimum < keep ? minimum : keep}
+        {
+            kind = $1 ~ /-before-restore$/
+            counted[kind]++
+            if (counted[kind] <= minimum || counted[kind] <= keep && $1 > oldest) {
+                largest[kind] = $2 > largest[kind] ? $2 : largest[kind]
+            } else if ($2 <= 2 * largest[kind] || ++large[kind] > minimum) print $1
+        }'
 }
 
 # To be run only after a backup that is good: so the newest, which stays, is one.
 delete_superfluous() {
     local name old
-    old=$(names | superfluous)
+    old=$(for name in $(names); do printf '%s %s\n' "$name" "$(stat -c %s "$BACKUPS/$name/$DUMP" || echo 0)"; done | superfluous)
     for name in $old; do
         # Under another name first: what is half-deleted is no backup.
         mv "$BACKUPS/$name" "$BACKUPS/.$name.part" && rm -rf "$BACKUPS/.$name.part"
         say "deleted the backup $name"
     done
-    uses_s3 || return 0
-    old=$(remote_names | superfluous)
+}
+delete_superfluous_in_s3() {
+    local name old files
+    files=$(s3 lsf --recursive --files-only --format sp --separator ' ' --include "/*/$TOLD" --include "/*/$DUMP" "$(remote)")
+    old=$(awk -F '[ /]' -v told="$TOLD" '$3 == told {complete[$2]} $3 != told {size[$2] = $1}
+        END {for (name in complete) print name, size[name] + 0}' <<< "$files" | superfluous)
     for name in $old; do
         s3 deletefile "$(remote "$name/$TOLD")"
         s3 deletefile "$(remote "$name/$DUMP")"

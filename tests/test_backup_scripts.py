@@ -540,7 +540,9 @@ def test_9_retention_keeps_the_newest(server: Server) -> None:
     assert server.names() == made[-3:]
     old, undo, new = days("scheduled", 200, 201), days("before-restore", 202), days("manual", 1, 2, 3)
     sizes = dict.fromkeys(old + undo + new, 100)
-    assert superfluous(server, sizes, KEEP="100", KEEP_DAYS="30") == set(old), "the only one from before a restore stays"
+    assert superfluous(server, sizes, KEEP="100", KEEP_DAYS="30") == set(old), (
+        "the only one from before a restore stays"
+    )
     assert superfluous(server, sizes, KEEP="2", KEEP_DAYS="0") == {new[-1], *old}
     assert superfluous(server, sizes, KEEP="100", KEEP_DAYS="0") == set()
 
@@ -589,6 +591,39 @@ def test_drill_counts_the_rows_and_leaves_nothing(server: Server) -> None:
     comment = server.sql("select shobj_description(oid, 'pg_database') from pg_database where datname like 'the %'")
     noted = json.loads(comment)["kubernetes_django"]
     assert (noted["drill"]["rows"], noted["backup"]["name"]) == (ROWS + 2, name)
+
+
+def noted(server: Server) -> dict:
+    """What the comment on the database tells the page."""
+    return json.loads(server.sql(COMMENT))["kubernetes_django"]
+
+
+def test_10_failed_backup_and_drill_are_noted_until_the_next_succeeds(server: Server) -> None:
+    """Also where there never was one before."""
+    dump = server.folder / "bin" / "pg_dump"
+    dump.write_text(
+        f'#!/bin/bash\n[[ $1 != --version ]] || exec {SERVERS[-1]}/pg_dump "$1"\necho "no, it\'s" >&2\nexit 1\n'
+    )
+    dump.chmod(0o755)
+    try:
+        assert last_line(server.script("backup")) == "the dump failed: no, it's"
+    finally:
+        dump.unlink()
+    assert list(noted(server)) == ["failed_backup"]
+    assert noted(server)["failed_backup"]["cause"] == "the dump failed: no, it's"
+    assert "there is no backup yet" in last_line(server.script("drill"))
+    assert noted(server)["failed_drill"]["cause"].startswith("backup: there is no backup yet")
+    name = server.backup()
+    assert list(noted(server)) == ["backup", "failed_drill"]
+    server.sql('create role departed; alter table note owner to departed; grant departed to "the owner"')
+    bad = server.backup()
+    server.sql('reassign owned by departed to "the owner"; drop role departed')
+    assert server.script("drill").returncode == 1
+    assert noted(server)["failed_drill"]["cause"].startswith(f"the backup {bad} could not be restored")
+    shutil.rmtree(server.backups / bad)
+    assert server.script("drill").returncode == 0
+    assert sorted(noted(server)) == ["backup", "drill"]
+    assert noted(server)["drill"]["backup"] == name
 
 
 class SmallVolume:

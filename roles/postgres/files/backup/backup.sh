@@ -5,6 +5,7 @@
 . "$(dirname "$0")/common.sh"
 
 login
+trap '(($? == 0)) || note_failure backup || true' EXIT
 take_volume
 make_backup "$KIND"
 # First: a bucket that refuses is no reason for a volume that fills.

@@ -24,6 +24,7 @@ say() { printf '%s\n' "$*"; }
 # The last line that a failed Job wrote is what the playbook shows as its cause.
 fail() {
     printf '%s\n' "$*" >&2
+    printf '%s' "$*" 2> /dev/null > "$SCRATCH/cause" || true
     exit 1
 }
 
@@ -37,6 +38,7 @@ trap 'kill "${child:-}" 2> /dev/null; exit 143' INT TERM
 
 # The password goes by a file in memory: the environment of a process can be read, and crash reports print it.
 login() {
+    rm -f "$SCRATCH/cause"
     PGUSER=${LOGIN_USER:-$(< "$LOGIN/user")} PGPASSFILE=$SCRATCH/pgpass
     # Its fields end at a colon.
     printf '*:*:*:*:%s\n' "$(sed 's/[\\:]/\\&/g' "$LOGIN/password")" > "$PGPASSFILE"
@@ -259,11 +261,22 @@ note() {
     sql "$DATABASE" --set what="$1" --set told="$2" << 'SQL'
         with comment as (select shobj_description(oid, 'pg_database') as text from pg_database where datname = :'db')
         select format('comment on database %I is %L', :'db', jsonb_build_object('kubernetes_django',
-            case when text is null then '{}' else text::jsonb -> 'kubernetes_django' end
+            case when text is null then '{}' else (text::jsonb -> 'kubernetes_django') - ('failed_' || :'what') end
             || jsonb_build_object(:'what', :'told'::jsonb)))
         from comment where text is null or text like '{"kubernetes_django": %'
         \gexec
 SQL
+}
+
+# Notes that a backup or drill ($1) failed, until the next one succeeds.
+note_failure() {
+    local cause="see the log of its Job"
+    [[ ! -s $SCRATCH/cause ]] || cause=$(head -c 1000 "$SCRATCH/cause")
+    note "failed_$1" "$(sql postgres --set cause="$cause" << 'SQL'
+        select jsonb_build_object('finished_at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            'cause', left(:'cause', 300))
+SQL
+    )"
 }
 
 note_backup() {

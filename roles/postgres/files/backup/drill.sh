@@ -12,19 +12,18 @@ drop() {
 }
 
 login
+trap '(($? == 0)) || note_failure drill || true' EXIT
 check_rights drill
 take_volume
 find_backup latest
 fetch_backup "$found"
 verify_backup "$found"
 check_room "$found"
-trap drop EXIT
+trap '(($? == 0)) || note_failure drill || true; drop' EXIT
 drop
 began=$SECONDS
 load_backup "$found" "$scratch"
 counted=$(count_rows "$scratch")
-drop
-trap - EXIT
 awk -F '|' '{printf "  %12d rows in %s\n", $2, $1}' <<< "$counted"
 read -r tables rows < <(awk -F '|' '{rows += $2} END {print NR, rows}' <<< "$counted")
 seconds=$((SECONDS - began))

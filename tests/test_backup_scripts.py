@@ -22,6 +22,7 @@ SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int
 SCRIPTS = ROOT / "roles" / "postgres" / "files" / "backup"
 DATABASE = 'the "site"'
 ROWS = 20_000
+SITE, OTHER = "11111111-aaaa-4aaa-8aaa-111111111111", "22222222-bbbb-4bbb-8bbb-222222222222"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not SERVERS, reason="needs root and a PostgreSQL server")
 
@@ -67,6 +68,7 @@ class Server:
             "KEEP": "3",
             "KEEP_DAYS": "0",
             "KEEP_MINIMUM": "3",
+            "SITE_ID": SITE,
             "KEEP_REPLACED": "true",
             "RELEASE": 'sha-"1"',
             "SCHEDULED": "true",
@@ -111,10 +113,13 @@ class Server:
 
     def backup(self) -> str:
         """Make a backup; return its name."""
+        return self.backup_to({})
+
+    def backup_to(self, variables: dict[str, str]) -> str:
+        """Make a backup, in this bucket too; return its name."""
         # Names are to the second.
-        while time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) in "".join(self.names()):
-            time.sleep(0.1)
-        run = self.script("backup")
+        time.sleep(1)
+        run = self.script("backup", **variables)
         assert run.returncode == 0, run.stdout + run.stderr
         return self.names()[-1]
 
@@ -170,6 +175,8 @@ def test_backup_tells_what_it_is(server: Server) -> None:
     assert told["name"].endswith("-manual")
     assert told["size_bytes"] == dump.stat().st_size > 1000
     assert subprocess.run(["sha256sum", dump], capture_output=True, text=True).stdout.split()[0] == told["sha256"]
+    assert told["site_id"] == SITE
+    assert told["system_identifier"] == server.sql("select system_identifier from pg_control_system()")
     assert (told["database"], told["release"], told["migration"]) == (DATABASE, 'sha-"1"', "notes.0002_more")
     comment = server.sql("select shobj_description(oid, 'pg_database') from pg_database where datname like 'the %'")
     noted = json.loads(comment)["kubernetes_django"]["backup"]
@@ -791,7 +798,7 @@ def test_backup_outlives_its_volume_in_a_bucket(server: Server, bucket: Bucket) 
         assert run.returncode == 0, run.stdout + run.stderr
         assert "copied it to http://127.0.0.1" in run.stdout
         names = server.names()
-    assert sorted(path.name for path in (bucket.files / "bucket" / "site").iterdir()) == names
+    assert sorted(path.name for path in (bucket.files / "bucket" / "site" / SITE).iterdir()) == names
     listed = [json.loads(line) for line in server.script("list", **bucket.variables).stdout.splitlines()]
     assert [item["places"] for item in listed[:-1]] == [["volume", "bucket"]] * 2
     for name in names:
@@ -834,7 +841,7 @@ def test_bucket_that_refuses_is_told(server: Server, bucket: Bucket, wrong: dict
 @needs_s3
 def test_9_retention_in_a_bucket_is_that_of_the_volume(server: Server, bucket: Bucket) -> None:
     """And while the bucket fails, the volume does not fill."""
-    place = bucket.files / "bucket" / "site"
+    place = bucket.files / "bucket" / "site" / SITE
     (good,) = days("manual", 200)
     made = server.backups / server.backup()
     shutil.copytree(made, place / good)
@@ -873,3 +880,70 @@ def test_image_without_rclone_is_told(server: Server) -> None:
                 (path / program.name).symlink_to(program)
     command = ["env", f"PATH={path}", "bash", str(server.folder / "scripts" / "backup.sh")]
     assert "this image has no rclone" in last_line(server.program(*command, **(server.login("backup") | login)))
+
+
+def test_9_backups_of_another_site_on_the_volume_are_not_counted(server: Server) -> None:
+    """Those without an id, made before sites had them, are the site's own."""
+    before = server.sql(CHECKSUM)
+    name = server.backup()
+    told = json.loads((server.backups / name / "backup.json").read_text())
+    others = days("scheduled", -1, 100, 101, 102, 103)
+    (old,) = days("scheduled", 99)
+    for other in (*others, old):
+        shutil.copytree(server.backups / name, server.backups / other)
+        told["site_id"] = OTHER
+        if other == old:
+            del told["site_id"]
+        (server.backups / other / "backup.json").write_text(json.dumps(told | {"name": other}))
+    subprocess.run(["chown", "-R", "postgres:postgres", server.backups], check=True)
+    listed = [json.loads(line) for line in server.script("list").stdout.splitlines()]
+    assert [item["backup"]["name"] for item in listed[:-1]] == [old, name]
+    assert f"the backup {name} was restored" in server.script("drill").stdout
+    assert server.script("backup", KEEP="1", KEEP_DAYS="1").returncode == 0
+    assert set(others) < set(server.names())
+    assert not {old, name} & set(server.names())
+    # By its name, and that of its site.
+    for given in (others[0], f"{OTHER}/{others[1]}"):
+        server.sql("delete from note")
+        shutil.copytree(server.backups / others[1], server.backups / f"{OTHER}-{others[1]}", dirs_exist_ok=True)
+        subprocess.run(["chown", "-R", "postgres:postgres", server.backups], check=True)
+        run = server.script("restore", RESTORE=given)
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert server.sql(CHECKSUM) == before
+
+
+@pytest.mark.long
+@needs_s3
+def test_9_two_sites_in_one_bucket_mix_nothing_up(server: Server, bucket: Bucket) -> None:
+    place = bucket.files / "bucket" / "site"
+    before = server.sql(CHECKSUM)
+
+    def backup(**variables: str) -> str:
+        name = server.backup_to(bucket.variables | variables)
+        shutil.rmtree(server.backups / name)
+        return name
+
+    old = backup(SITE_ID="")
+    assert sorted(path.name for path in place.iterdir()) == [old]
+    said = last_line(server.script("restore", RESTORE="latest", **bucket.variables))
+    assert said == (
+        f"backup: there is no backup with the id of this site, {SITE}. These have no site's id, and may be another "
+        f"site's. Name one: {old}"
+    )
+    ours = backup()
+    theirs = [backup(SITE_ID=OTHER, KEEP="1", KEEP_DAYS="1") for _ in range(3)]
+    assert sorted(path.name for path in place.iterdir()) == sorted([old, SITE, OTHER])
+    assert [path.name for path in (place / SITE).iterdir()] == [ours]
+    assert [path.name for path in (place / OTHER).iterdir()] == theirs[-1:]
+    listed = [json.loads(line) for line in server.script("list", **bucket.variables).stdout.splitlines()]
+    assert [(item["backup"]["name"], item["places"]) for item in listed[:-1]] == [
+        (old, ["bucket, of no site"]),
+        (ours, ["bucket"]),
+    ]
+    assert f"the backup {ours} was restored" in server.script("drill", **bucket.variables).stdout
+    for given in (old, f"{OTHER}/latest"):
+        server.sql("delete from note")
+        run = server.script("restore", RESTORE=given, **bucket.variables)
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert server.sql(CHECKSUM) == before
+    assert f"{OTHER}-{theirs[-1]}" in server.names()

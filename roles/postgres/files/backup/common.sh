@@ -7,6 +7,8 @@
 #   LOGIN LOGIN_USER        directory with the files user and password; where there is no file user, its name
 #   KEEP KEEP_DAYS          how many backups stay, and for how many days (0: for ever)
 #   KEEP_MINIMUM            how many stay whatever their age
+#   SITE_ID                 the site's own id: another site's backups, on the same volume or in the same bucket, are not
+#                           counted. Those from before sites had ids have none
 #   RELEASE SCHEDULED       what runs now, and whether a schedule asks for backups; both are noted
 #   S3_ENDPOINT S3_BUCKET S3_PREFIX S3_REGION S3_LOGIN    where backups are copied to; no endpoint: nowhere
 #   S3_CA                   the certificate to trust there; empty: those of the image
@@ -103,13 +105,14 @@ take_volume() {
 
 free_space() { df -Pm "$BACKUPS" | awk 'NR == 2 {print $4 " MB of " $2 " MB free"}'; }
 
-# The names of the backups on the volume, oldest first.
+# The names of the site's backups on the volume, oldest first.
 names() {
     local told
     for told in "$BACKUPS"/*/"$TOLD"; do
-        [[ ! -e $told ]] || basename "$(dirname "$told")"
+        [[ ! -e $told ]] || ! is_ours "$told" || basename "$(dirname "$told")"
     done
 }
+is_ours() { grep -qF "\"site_id\": \"${SITE_ID-}\"" "$1" || ! grep -q '"site_id": "[^"]' "$1"; }
 
 # --- a copy elsewhere ---------------------------------------------------------------------------------------------
 
@@ -129,14 +132,17 @@ s3() {
             "Check its address, the bucket's name and the login in the vault."
     [[ -z $out ]] || printf '%s\n' "$out"
 }
-remote() { printf 's3:%s' "$S3_BUCKET${S3_PREFIX:+/$S3_PREFIX}${1:+/$1}"; }
+# Each site's backups are below its id; below none, those from before sites had ids.
+anywhere() { printf 's3:%s' "$S3_BUCKET${S3_PREFIX:+/$S3_PREFIX}${1:+/$1}"; }
+remote() { anywhere "${SITE_ID:+$SITE_ID${1:+/}}${1-}"; }
 
-# The names of the backups in the bucket. One without its JSON is not complete.
-remote_names() {
-    s3 lsf --recursive --files-only --include "/*/$TOLD" "$(remote)" | sed 's,/.*,,' | sort
-}
+# The names of the site's backups in the bucket. One without its JSON is not complete.
+remote_names() { names_below "$(remote)"; }
+# Of those there that have no site's id.
+remote_names_before() { [[ -z $SITE_ID ]] || names_below "$(anywhere)"; }
+names_below() { s3 lsf --recursive --max-depth 2 --files-only --include "/*/$TOLD" "$1" | sed 's,/.*,,' | sort; }
 
-# All names, oldest first, wherever the backups are.
+# The names of the site's backups, oldest first, wherever they are.
 all_names() {
     { names; ! uses_s3 || remote_names; } | sort -u
 }
@@ -154,7 +160,7 @@ check_dump() {
 
 # Makes a backup of the kind $1, as the role that is logged in; its name is then in $made.
 make_backup() {
-    local began=$SECONDS part sha size migration= programs server
+    local began=$SECONDS part sha size migration="" system programs server
     programs=$(program_major pg_dump) server=$(server_major "$DATABASE")
     ((programs >= server)) || fail "image_postgres_major: the programs that make a backup are PostgreSQL $programs's, and the" \
         "server at $PGHOST is $server: set it to $server."
@@ -179,12 +185,15 @@ make_backup() {
     if [[ $(sql "$DATABASE" <<< "select to_regclass('django_migrations') is not null") = t ]]; then
         migration=$(sql "$DATABASE" <<< "select app || '.' || name from django_migrations order by id desc limit 1")
     fi
+    # Of another kind of server the owner may not ask.
+    system=$(sql "$DATABASE" <<< 'select system_identifier from pg_control_system()' 2> /dev/null) || true
     # With it, what a dump of the database does not hold: its own rights and settings, and how it was made.
     sql "$DATABASE" --set name="$made" --set kind="$1" --set size="$size" --set sha="$sha" \
-        --set release="${RELEASE-}" --set migration="$migration" > "$part/$TOLD" << 'SQL' || fail "no room for $TOLD."
+        --set release="${RELEASE-}" --set site="${SITE_ID-}" --set system="$system" --set migration="$migration" > "$part/$TOLD" << 'SQL' || fail "no room for $TOLD."
         select jsonb_build_object('name', :'name', 'kind', :'kind',
             'finished_at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
             'size_bytes', :size, 'sha256', :'sha', 'database', datname,
+            'site_id', :'site', 'system_identifier', :'system',
             'server_version', current_setting('server_version'), 'release', :'release', 'migration', :'migration',
             'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding),
             'collate', datcollate, 'ctype', datctype, 'database_bytes', pg_database_size(oid),
@@ -245,7 +254,7 @@ delete_superfluous() {
 }
 delete_superfluous_in_s3() {
     local name old files
-    files=$(s3 lsf --recursive --files-only --format sp --separator ' ' --include "/*/$TOLD" --include "/*/$DUMP" "$(remote)")
+    files=$(s3 lsf --recursive --max-depth 2 --files-only --format sp --separator ' ' --include "/*/$TOLD" --include "/*/$DUMP" "$(remote)")
     old=$(awk -F '[ /]' -v told="$TOLD" '$3 == told {complete[$2]} $3 != told {size[$2] = $1}
         END {for (name in complete) print name, size[name] + 0}' <<< "$files" | superfluous)
     for name in $old; do
@@ -293,27 +302,37 @@ SQL
 
 # --- reading one --------------------------------------------------------------------------------------------------
 
-# The name that $1 (a name, or `latest`) stands for, in $found.
+# Finds the backup $1 (a name, or `latest`; with SITE_ID/ before it, another site's) and fetches it from the bucket where the
+# volume does not have it. The name of its directory there is in $found.
 find_backup() {
-    local all
+    local all before="" name=${1##*/}
+    [[ $1 != */* ]] || local SITE_ID=${1%/*}
     all=$(all_names)
-    [[ -n $all ]] || fail "backup: there is no backup yet; playbooks/backup.yml makes one."
-    found=$1
-    if [[ $1 = latest ]]; then
-        found=$(grep -v -- -before-restore <<< "$all" | tail -n 1) || fail "backup: there is no backup but those from" \
+    ! uses_s3 || before=$(remote_names_before)
+    [[ -n $all$before ]] || fail "backup: there is no backup yet; playbooks/backup.yml makes one."
+    if [[ $name = latest ]]; then
+        [[ -n $all ]] || fail "backup: there is no backup with the id of this site, $SITE_ID. These have no site's id, and" \
+            "may be another site's. Name one: $(tail -n 20 <<< "$before" | paste -s -d ' ')"
+        name=$(grep -v -- -before-restore <<< "$all" | tail -n 1) || fail "backup: there is no backup but those from" \
             "before a restore. Name one: $(tail -n 20 <<< "$all" | paste -s -d ' ')"
     fi
-    grep -qxF -- "$found" <<< "$all" || fail "backup: there is no backup $1. There are: $(tail -n 20 <<< "$all" | paste -s -d ' ')"
+    all=$(printf '%s\n' "$all" "$before" | sed '/^$/d' | sort -u)
+    found=${1%"${1##*/}"}$name found=${found/\//-}
+    [[ ! -e $BACKUPS/$found/$TOLD ]] || return 0
+    grep -qxF -- "$name" <<< "$all" || fail "backup: there is no backup $1. There are: $(tail -n 20 <<< "$all" | paste -s -d ' ')"
+    fetch_backup "$name" "$found"
 }
 
-# Fetches the backup $1 from the bucket where the volume does not have it.
+# Fetches the backup $1 from the bucket, as the directory $2 of the volume.
 fetch_backup() {
-    [[ ! -e $BACKUPS/$1/$TOLD ]] || return 0
+    local place
     say "fetching the backup $1 from $S3_ENDPOINT"
-    mkdir "$BACKUPS/.$1.part"
-    s3 copyto "$(remote "$1/$DUMP")" "$BACKUPS/.$1.part/$DUMP"
-    s3 copyto "$(remote "$1/$TOLD")" "$BACKUPS/.$1.part/$TOLD"
-    mv "$BACKUPS/.$1.part" "$BACKUPS/$1"
+    mkdir "$BACKUPS/.$2.part"
+    place=$(remote "$1")
+    grep -qxF -- "$1" <<< "$(remote_names)" || place=$(anywhere "$1")
+    s3 copyto "$place/$DUMP" "$BACKUPS/.$2.part/$DUMP"
+    s3 copyto "$place/$TOLD" "$BACKUPS/.$2.part/$TOLD"
+    mv "$BACKUPS/.$2.part" "$BACKUPS/$2"
 }
 
 # Evaluates an SQL expression over `told`, the JSON of the backup $1.

@@ -16,7 +16,6 @@ trap '(($? == 0)) || note_failure drill || true' EXIT
 check_rights drill
 take_volume
 find_backup latest
-fetch_backup "$found"
 verify_backup "$found"
 check_room "$found"
 trap '(($? == 0)) || note_failure drill || true; drop' EXIT

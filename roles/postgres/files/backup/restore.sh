@@ -45,7 +45,6 @@ check_rights restore
 take_volume
 find_backup "$RESTORE"
 backup=$found
-[[ -e $BACKUPS/$backup/$TOLD ]] || fetch_backup "$backup"
 verify_backup "$backup"
 check_room "$backup"
 

@@ -100,7 +100,9 @@ class Server:
 
     def login(self, name: str) -> dict[str, str]:
         """The login of a script's Job."""
-        return {"LOGIN": str(self.folder / ("admin" if name in ("restore", "drill") else "owner"))}
+        if name not in ("restore", "drill"):
+            return {"LOGIN": str(self.folder / "owner")}
+        return {"LOGIN": str(self.folder / "admin"), "OWNER": str(self.folder / "owner")}
 
     def sql(self, sql: str, database: str = DATABASE, user: str = "postgres") -> str:
         """What a statement returns, or the error."""
@@ -433,10 +435,10 @@ def test_unknown_backup_is_refused_with_those_there_are(server: Server) -> None:
 
 
 def test_failing_restore_leaves_the_data(server: Server) -> None:
-    """The backup is a good one, and its owner is not there any more."""
-    server.sql('create role departed; alter table note owner to departed; grant departed to "the owner"')
+    """The backup is a good one, and a role that it gives rights to is not there any more."""
+    server.sql("create role departed; grant select on note to departed")
     name = server.backup()
-    server.sql('reassign owned by departed to "the owner"; drop role departed')
+    server.sql("drop owned by departed; drop role departed")
     before = server.sql(CHECKSUM)
     said = last_line(server.script("restore", RESTORE=name))
     assert f"the backup {name} could not be restored, and the data is as it was" in said
@@ -457,12 +459,157 @@ def test_restore_passes_over_roles_that_are_gone(server: Server) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def test_13_what_a_backup_has_is_the_owners(server: Server) -> None:
+    """Also what belonged to a role that is gone."""
+    before = server.sql(CHECKSUM)
+    server.sql('create role departed; alter table note owner to departed; grant departed to "the owner"')
+    name = server.backup()
+    assert server.sql('reassign owned by departed to "the owner"; drop role departed') == ""
+    run = server.script("restore", RESTORE=name)
+    assert run.returncode == 0, run.stdout + run.stderr
+    owner = server.sql("select tableowner from pg_tables where tablename = 'note'")
+    assert (owner, server.sql(CHECKSUM)) == ("the owner", before)
+
+
+@pytest.fixture
+def hostile(server: Server) -> Iterator[Server]:
+    """A database whose owner knows that a dump of it will be loaded, and files by which a stolen right is seen."""
+    (server.folder / "stolen").unlink(missing_ok=True)
+    yield server
+    server.sql('alter role "the app" nosuperuser; drop event trigger if exists theirs')
+
+
+def is_unharmed(server: Server) -> bool:
+    """Whether nobody became a superuser, and no program ran."""
+    rights = server.sql("select rolsuper from pg_roles where rolname in ('the app', 'the owner')", "postgres")
+    return rights == "f\nf" and not (server.folder / "stolen").exists()
+
+
+STEAL = {
+    "role": 'alter role "the app" superuser',
+    "session": 'reset session authorization; alter role "the app" superuser',
+    "program": "copy pg_class (relname) to program 'touch {folder}/stolen'",
+}
+
+
+@pytest.mark.parametrize("how", STEAL)
+@pytest.mark.parametrize("quiet", [True, False])
+def test_13_hostile_dump_gains_nothing(hostile: Server, how: str, *, quiet: bool) -> None:
+    """A function that a table calls for each row that is loaded. It hides its failure, or does not."""
+    server = hostile
+    steal = STEAL[how].format(folder=server.folder)
+    hide = "exception when others then return true;" if quiet else ""
+    statements = "; ".join(f"execute $x${each}$x$" for each in steal.split("; "))
+    body = f"begin if current_database() ~ '_' then {statements}; end if; return true; {hide} end"
+    function = f"create function public.check_it(text) returns boolean language plpgsql as $f${body}$f$"
+    assert server.sql(function, user="the owner") == ""
+    assert server.sql("alter table note add check (public.check_it(text))", user="the owner") == ""
+    before = server.sql(CHECKSUM)
+    server.backup()
+    for script in ("drill", "restore"):
+        run = server.script(script, RESTORE="latest")
+        assert is_unharmed(server)
+        if quiet:
+            assert run.returncode == 0, run.stdout + run.stderr
+            continue
+        said = last_line(run)
+        assert "could not be restored, and the data is as it was: pg_restore: error: " in said
+        assert "permission denied" in said or "must be superuser" in run.stderr
+        assert server.sql(CHECKSUM) == before
+
+
+def test_13_hostile_dump_of_an_event_trigger_is_refused(hostile: Server) -> None:
+    server = hostile
+    server.sql("create function theirs() returns event_trigger language plpgsql as 'begin end'", user="the owner")
+    assert server.sql("create event trigger theirs on ddl_command_start execute function theirs()") == ""
+    name = server.backup()
+    server.sql("drop event trigger theirs")
+    for script in ("drill", "restore"):
+        said = last_line(server.script(script, RESTORE=name))
+        assert said.startswith(f"the backup {name} could not be restored, and the data is as it was: ")
+        assert 'permission denied to create event trigger "theirs"' in said
+
+
+def test_13_hostile_backup_json_gains_nothing(hostile: Server) -> None:
+    """Rights, settings and limits become SQL of the superuser."""
+    server = hostile
+    name = server.backup()
+    path = server.backups / name / "backup.json"
+    good = json.loads(path.read_text())
+    evil = 'alter role "the app" superuser'
+    for change in (
+        {"connection_limit": f"-1; {evil}"},
+        {"settings": [{"role": None, "name": "kubernetes_django.connection_limit", "value": f"-1; {evil}"}]},
+    ):
+        path.write_text(json.dumps(good | change))
+        run = server.script("restore", RESTORE=name)
+        assert "invalid input syntax for type integer" in run.stderr
+        assert is_unharmed(server)
+    path.write_text(
+        json.dumps(
+            good
+            | {
+                "owner": "postgres",
+                "rights": [
+                    {
+                        "role": "public",
+                        "right": f'CONNECT on database postgres to "the app"; {evil}; --',
+                        "grantable": False,
+                    },
+                    {"role": f'"the app"; {evil}', "right": "CONNECT", "grantable": False},
+                    {"role": '"the app"', "right": "CONNECT", "grantable": False},
+                ],
+                "settings": [
+                    {"role": "postgres", "name": "search_path", "value": "theirs"},
+                    {"role": None, "name": "session_preload_libraries", "value": "auto_explain"},
+                    {"role": None, "name": f"work_mem to 1; {evil}; --", "value": "1"},
+                ],
+            }
+        )
+    )
+    told = json.loads(path.read_text())
+    for place, said in (("rights", "invalid name syntax"), ("settings", "configuration parameter")):
+        run = server.script("restore", RESTORE=name)
+        assert said in run.stderr
+        assert is_unharmed(server)
+        del told[place][-2 if place == "rights" else -1]
+        path.write_text(json.dumps(told))
+    run = server.script("restore", RESTORE=name)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert is_unharmed(server)
+    assert server.sql(SETTINGS) == ""
+    assert server.sql("select datdba::regrole from pg_database where datname = current_database()") == '"the owner"'
+
+
+def test_13_extensions_are_the_superusers_to_make(server: Server) -> None:
+    """Those that are wanted, those that the database has, and those that PostgreSQL trusts its owner with."""
+    assert server.sql('create schema tools authorization "the owner"') == ""
+    assert server.sql("create extension pg_stat_statements schema tools; create extension pg_trgm") == ""
+    name = server.backup()
+    assert server.script("restore", RESTORE=name, EXTENSIONS="").returncode == 0
+    extensions = (
+        "select string_agg(extname || ' ' || extnamespace::regnamespace, ', ' order by extname) from pg_extension"
+    )
+    before = "pg_stat_statements tools, pg_trgm public, plpgsql pg_catalog"
+    assert server.sql(extensions) == before
+    server.sql("drop extension pg_stat_statements; drop extension pg_trgm")
+    for script in ("drill", "restore"):
+        said = last_line(server.script(script, RESTORE=name, EXTENSIONS="pg_trgm"))
+        assert said == (
+            f"postgres_extensions: the backup {name} needs pg_stat_statements, which only a superuser may make. If that is "
+            "what you want, add it there. The data is as it was."
+        )
+    run = server.script("restore", RESTORE=name, EXTENSIONS="hstore,pg_stat_statements")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert server.sql(extensions) == before
+
+
 def test_restore_by_the_owner_needs_two_rights(server: Server) -> None:
     """As for a server that has no superuser for us: what is missing is named, and nothing is changed."""
     before = server.sql(CHECKSUM)
     name = server.backup()
     server.sql("delete from note where id <= 100")
-    owner = {"LOGIN": str(server.folder / "owner")}
+    owner = {"LOGIN": str(server.folder / "owner"), "OWNER": ""}
     create, signal_ = 'ALTER ROLE "the owner" CREATEDB;', 'GRANT pg_signal_backend TO "the owner";'
     said = last_line(server.script("restore", RESTORE=name, **owner))
     assert said.startswith("the owner lacks rights for a restore at")
@@ -622,9 +769,9 @@ def test_10_failed_backup_and_drill_are_noted_until_the_next_succeeds(server: Se
     assert noted(server)["failed_drill"]["cause"].startswith("backup: there is no backup yet")
     name = server.backup()
     assert list(noted(server)) == ["backup", "failed_drill"]
-    server.sql('create role departed; alter table note owner to departed; grant departed to "the owner"')
+    server.sql("create role departed; grant select on note to departed")
     bad = server.backup()
-    server.sql('reassign owned by departed to "the owner"; drop role departed')
+    server.sql("drop owned by departed; drop role departed")
     assert server.script("drill").returncode == 1
     assert noted(server)["failed_drill"]["cause"].startswith(f"the backup {bad} could not be restored")
     shutil.rmtree(server.backups / bad)

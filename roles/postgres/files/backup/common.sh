@@ -5,6 +5,8 @@
 #   DATABASE                the database that is backed up
 #   BACKUPS                 the backups' volume; a backup is a directory in it: database.dump and backup.json
 #   LOGIN LOGIN_USER        directory with the files user and password; where there is no file user, its name
+#   OWNER                   directory with the login of the database's owner, where that above is the superuser; else empty
+#   EXTENSIONS              those that a superuser makes, with commas between them
 #   KEEP KEEP_DAYS          how many backups stay, and for how many days (0: for ever)
 #   KEEP_MINIMUM            how many stay whatever their age
 #   SITE_ID                 the site's own id: another site's backups, on the same volume or in the same bucket, are not
@@ -42,11 +44,27 @@ trap 'kill "${child:-}" 2> /dev/null; exit 143' INT TERM
 login() {
     rm -f "$SCRATCH/cause"
     PGUSER=${LOGIN_USER:-$(< "$LOGIN/user")} PGPASSFILE=$SCRATCH/pgpass
-    # Its fields end at a colon.
-    printf '*:*:*:*:%s\n' "$(sed 's/[\\:]/\\&/g' "$LOGIN/password")" > "$PGPASSFILE"
+    password_file "$LOGIN" > "$PGPASSFILE"
     export PGUSER PGPASSFILE
+    if [[ -n ${OWNER-} ]]; then
+        password_file "$OWNER" > "$PGPASSFILE-owner"
+        # What the owner calls as a function or operator of PostgreSQL is none for a superuser.
+        owner_options=${PGOPTIONS-}
+        export PGOPTIONS="${PGOPTIONS-} -c search_path=pg_catalog"
+    fi
     # Where NetworkPolicies are enforced a new pod is let through some seconds after its start; and a server restarts.
     wait_for_server || fail "the database at $PGHOST, port ${PGPORT:-5432}, does not answer. playbooks/status.yml says more."
+}
+# Its fields end at a colon.
+password_file() { printf '*:*:*:*:%s\n' "$(sed 's/[\\:]/\\&/g' "$1/password")"; }
+# Runs a command, or a function, as the database's owner. All that a dump says, and all that reads what people made in a
+# database, runs so: as a superuser it could do anything.
+as_owner() {
+    if [[ -n ${OWNER-} ]]; then
+        PGUSER=$(< "$OWNER/user") PGPASSFILE=$PGPASSFILE-owner PGOPTIONS=$owner_options "$@"
+    else
+        "$@"
+    fi
 }
 wait_for_server() {
     for _ in {1..30}; do
@@ -182,8 +200,9 @@ make_backup() {
     (check_dump "$part/$DUMP") || { rm -rf "$part" && exit 1; }
     sha=$(sha256sum "$part/$DUMP" | cut -d ' ' -f 1)
     size=$(stat -c %s "$part/$DUMP")
-    if [[ $(sql "$DATABASE" <<< "select to_regclass('django_migrations') is not null") = t ]]; then
-        migration=$(sql "$DATABASE" <<< "select app || '.' || name from django_migrations order by id desc limit 1")
+    # A database that is closed for an upgrade lets no owner in.
+    if [[ $(as_owner sql "$DATABASE" 2> /dev/null <<< "select to_regclass('django_migrations') is not null") = t ]]; then
+        migration=$(as_owner sql "$DATABASE" <<< "select app || '.' || name from django_migrations order by id desc limit 1")
     fi
     # Of another kind of server the owner may not ask.
     system=$(sql "$DATABASE" <<< 'select system_identifier from pg_control_system()' 2> /dev/null) || true
@@ -267,7 +286,7 @@ delete_superfluous_in_s3() {
 # Notes $2, JSON, as the last $1 (backup or drill) where the site and playbooks/status.yml read it: in the comment on
 # the database. Every role may read it, it needs no table, and it stays out of dumps. A comment of somebody else is left.
 note() {
-    sql "$DATABASE" --set what="$1" --set told="$2" << 'SQL'
+    as_owner sql "$DATABASE" --set what="$1" --set told="$2" << 'SQL'
         with comment as (select shobj_description(oid, 'pg_database') as text from pg_database where datname = :'db')
         select format('comment on database %I is %L', :'db', jsonb_build_object('kubernetes_django',
             case when text is null then '{}' else (text::jsonb -> 'kubernetes_django') - ('failed_' || :'what') end
@@ -281,7 +300,7 @@ SQL
 note_failure() {
     local cause="see the log of its Job"
     [[ ! -s $SCRATCH/cause ]] || cause=$(head -c 1000 "$SCRATCH/cause")
-    note "failed_$1" "$(sql postgres --set cause="$cause" << 'SQL'
+    note "failed_$1" "$(as_owner sql "$DATABASE" --set cause="$cause" << 'SQL'
         select jsonb_build_object('finished_at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
             'cause', left(:'cause', 300))
 SQL
@@ -291,7 +310,7 @@ SQL
 note_backup() {
     local volume
     volume=$(df -Pk "$BACKUPS" | awk 'NR == 2 {printf "{\"size_bytes\": %.0f, \"used_bytes\": %.0f}", $2 * 1024, $3 * 1024}')
-    note backup "$(sql "$DATABASE" --set told="$(< "$BACKUPS/$1/$TOLD")" --set volume="$volume" \
+    note backup "$(as_owner sql "$DATABASE" --set told="$(< "$BACKUPS/$1/$TOLD")" --set volume="$volume" \
         --set scheduled="${SCHEDULED:-false}" << 'SQL'
         select jsonb_build_object('name', told -> 'name', 'finished_at', told -> 'finished_at',
             'size_bytes', told -> 'size_bytes', 'scheduled', :'scheduled'::boolean, 'volume', :'volume'::jsonb)
@@ -376,11 +395,12 @@ SQL
         "volume has $free MB free. Make it larger${kept:+, or drop what restores have kept: $kept}."
 }
 
-# Makes the database $2 of the backup $1, as the superuser; without the rights on the database itself.
+# Makes the database $2 of the backup $1; without the rights on the database itself. The login makes the database and
+# $EXTENSIONS, the owner all that the dump says.
 load_backup() {
-    sql postgres --set target="$2" --set told="$(< "$BACKUPS/$1/$TOLD")" << 'SQL'
+    sql postgres --set target="$2" --set owner="$(owner)" --set told="$(< "$BACKUPS/$1/$TOLD")" << 'SQL'
         select format('create database %I owner %I template template0 encoding %L lc_collate %L lc_ctype %L', :'target',
-            told ->> 'owner', told ->> 'encoding', told ->> 'collate', told ->> 'ctype')
+            :'owner', told ->> 'encoding', told ->> 'collate', told ->> 'ctype')
             || case told ->> 'locale_provider' when 'i' then format(' locale_provider icu icu_locale %L', told ->> 'locale')
                 when 'b' then format(' locale_provider builtin builtin_locale %L', told ->> 'locale') else '' end
             || case when told ->> 'icu_rules' <> '' then format(' icu_rules %L', told ->> 'icu_rules') else '' end
@@ -389,21 +409,71 @@ load_backup() {
         select format('revoke all on database %I from public', :'target')
         \gexec
 SQL
-    if ! run load_dump "$BACKUPS/$1/$DUMP" "$2" 2> "$SCRATCH/restore.log"; then
+    pg_restore --list "$BACKUPS/$1/$DUMP" > "$SCRATCH/list"
+    make_extensions "$1" "$2"
+    # In tables of an extension, rows of people: the owner loads them, and has no other right on them.
+    extension_tables "$2" grant to
+    if ! run as_owner load_dump "$BACKUPS/$1/$DUMP" "$2" 2> "$SCRATCH/restore.log"; then
         cat "$SCRATCH/restore.log" >&2
         fail "the backup $1 could not be restored, and the data is as it was:" \
             "$(grep -E -m 1 'error:|ERROR:' "$SCRATCH/restore.log" || tail -n 1 "$SCRATCH/restore.log")"
     fi
+    extension_tables "$2" revoke from
 }
 
-# Loads the dump $1 into the database $2.
+owner() { if [[ -n ${OWNER-} ]]; then cat "$OWNER/user"; else printf '%s' "$PGUSER"; fi; }
+extension_tables() {
+    [[ -n ${OWNER-} ]] || return 0
+    sql "$1" --set verb="$2" --set direction="$3" --set owner="$(owner)" << 'SQL'
+        select format('%s select, insert on %s %s %I', :'verb', config::regclass, :'direction', :'owner')
+        from pg_extension, unnest(extconfig) as config \gexec
+SQL
+}
+
+# Those that the database has were made by somebody who may.
+add_extensions_that_are_there() {
+    EXTENSIONS+=,$(sql "$DATABASE" <<< "select string_agg(extname, ',') from pg_extension")
+}
+
+# Makes in the database $2 the $EXTENSIONS that the backup $1 has, and takes them out of the dump's list. The owner makes
+# the others, which PostgreSQL must trust.
+make_extensions() {
+    local name schema made="" schemas="" missing=""
+    for name in $(awk '$4 == "EXTENSION" && $5 == "-" {print $6}' "$SCRATCH/list"); do
+        if [[ -z ${OWNER-} ]]; then
+            continue
+        elif [[ ,${EXTENSIONS-}, = *",$name,"* ]]; then
+            awk -v name="$name" '$4 == "EXTENSION" && $6 == name' "$SCRATCH/list" > "$SCRATCH/extension"
+            schema=$(pg_restore --use-list="$SCRATCH/extension" --file=- "$BACKUPS/$1/$DUMP" |
+                sed -nE 's/^CREATE EXTENSION IF NOT EXISTS .* WITH SCHEMA (.*);$/\1/p')
+            schema=$(sql "$2" --set name="$name" --set schema="${schema:-public}" --set owner="$(owner)" << 'SQL'
+                select (parse_ident(:'schema'))[1] as schema \gset
+                select format('create schema %I authorization %I', :'schema', :'owner') where to_regnamespace(quote_ident(:'schema')) is null \gexec
+                select format('create extension if not exists %I schema %I', :'name', :'schema') \gexec
+                select :'schema';
+SQL
+            )
+            made+=" $name" schemas+=" $schema"
+        elif [[ $(sql "$2" --set name="$name" <<< "select count(*) from pg_available_extension_versions where name = :'name' and trusted") = 0 ]]; then
+            missing+=" $name"
+        fi
+    done
+    [[ -z $missing ]] || fail "postgres_extensions: the backup $1 needs$missing, which only a superuser may make. If that is what" \
+        "you want, add it there. The data is as it was."
+    awk -v made=" $made " -v schemas=" $schemas " '
+        !($4 == "EXTENSION" && index(made, " " $6 " ") || $4 == "COMMENT" && $6 == "EXTENSION" && index(made, " " $7 " ") ||
+          $4 == "SCHEMA" && index(schemas, " " $6 " "))' "$SCRATCH/list" > "$SCRATCH/wanted"
+}
+
+# Loads the dump $1 into the database $2, as whoever is logged in, to whom all of it belongs then.
 load_dump() {
-    if (($(program_major pg_restore) <= $(server_major postgres))); then
-        pg_restore --no-password --exit-on-error --jobs=2 --dbname="$2" "$1"
+    local options=(--exit-on-error --no-owner --use-list="$SCRATCH/wanted")
+    if (($(program_major pg_restore) <= $(server_major "$2"))); then
+        pg_restore --no-password --jobs=2 "${options[@]}" --dbname="$2" "$1"
     else
         # Such as a server elsewhere. From 17 on the program begins with a setting that older servers do not know; only
         # its first line of that kind is left out, for rows may read like it.
-        pg_restore --exit-on-error --file=- "$1" | sed '0,/^SET transaction_timeout = 0;$/{//d}' |
+        pg_restore "${options[@]}" --file=- "$1" | sed '0,/^SET transaction_timeout = 0;$/{//d}' |
             sql "$2" --output=/dev/null
     fi
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import random
 import re
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from test_backup_scripts import SCRIPTS, SERVERS, as_postgres, last_line, open_folder, pytestmark
+from test_backup_scripts import OTHER, SCRIPTS, SERVERS, SITE, as_postgres, last_line, open_folder, pytestmark
 
 __all__ = ["pytestmark"]
 
@@ -29,7 +30,7 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.data = folder, folder / "volume" / "pgdata"
-        self.archives = folder / "backups" / "archive"
+        self.archives = folder / "backups" / "archive" / SITE
         self.variables = {
             "PATH": f"{folder}/bin:{SERVERS[-1]}:/usr/bin:/bin:/usr/sbin:/sbin",
             "LANG": "C.UTF-8",
@@ -38,6 +39,7 @@ class Site:
             "SOCKETS": str(folder),
             "BACKUPS": str(folder / "backups"),
             "ARCHIVE_DAYS": str(DAYS),
+            "SITE_ID": SITE,
             "PG_MAJOR": SERVERS[-1].parent.name,
         }
         for name in ("backups", "bin", "tmp", "volume"):
@@ -334,6 +336,34 @@ def test_archive_of_a_server_that_is_no_more_is_kept_for_its_days(site: Site) ->
     assert f"deleted the archive of the server {old}, which ended 20" in said
     assert not (site.archives / old).exists()
     assert len(list(site.archives.iterdir())) == 2
+
+
+@pytest.mark.long
+def test_9_archive_from_before_sites_had_ids_goes_on(site: Site) -> None:
+    """Where it is; another site that shares the place neither sees it nor deletes it from then on."""
+    place, old = site.archives.parent, site.identifier()
+    first = site.write("first")
+    site.archive_all()
+    # As the version before left it.
+    (site.archives / old).rename(place / old)
+    site.archives.rmdir()
+    (site.folder / "tmp" / f"archive-{old}").unlink()
+    with site.keeper() as lines:
+        assert next(lines) == f"archiving to {place / old}\n"
+        site.wait_for((place / old / "site-id").exists)
+    site.write("second")
+    site.archive_all()
+    site.restore(first)
+    assert site.rows() == ["first"]
+    site.variables["SITE_ID"] = OTHER
+    assert site.script("list").stdout == ""
+    site.variables["SITE_ID"] = SITE
+    assert json.loads(site.script("list").stdout)["archive"]["server"] == old
+    # The data is lost: the next server's archive is the site's, and the moment of before still there.
+    site.lose()
+    assert f"archiving to {site.archives / site.identifier()}" in site.keep()
+    site.restore(first)
+    assert site.rows() == ["first"]
 
 
 @contextlib.contextmanager

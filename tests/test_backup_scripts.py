@@ -22,6 +22,7 @@ SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int
 SCRIPTS = ROOT / "roles" / "postgres" / "files" / "backup"
 DATABASE = 'the "site"'
 ROWS = 20_000
+SITE, OTHER = "11111111-aaaa-4aaa-8aaa-111111111111", "22222222-bbbb-4bbb-8bbb-222222222222"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not SERVERS, reason="needs root and a PostgreSQL server")
 
@@ -66,6 +67,8 @@ class Server:
             "BACKUPS": str(self.backups),
             "KEEP": "3",
             "KEEP_DAYS": "0",
+            "KEEP_MINIMUM": "3",
+            "SITE_ID": SITE,
             "KEEP_REPLACED": "true",
             "RELEASE": 'sha-"1"',
             "SCHEDULED": "true",
@@ -97,7 +100,9 @@ class Server:
 
     def login(self, name: str) -> dict[str, str]:
         """The login of a script's Job."""
-        return {"LOGIN": str(self.folder / ("admin" if name in ("restore", "drill") else "owner"))}
+        if name not in ("restore", "drill"):
+            return {"LOGIN": str(self.folder / "owner")}
+        return {"LOGIN": str(self.folder / "admin"), "OWNER": str(self.folder / "owner")}
 
     def sql(self, sql: str, database: str = DATABASE, user: str = "postgres") -> str:
         """What a statement returns, or the error."""
@@ -110,10 +115,13 @@ class Server:
 
     def backup(self) -> str:
         """Make a backup; return its name."""
+        return self.backup_to({})
+
+    def backup_to(self, variables: dict[str, str]) -> str:
+        """Make a backup, in this bucket too; return its name."""
         # Names are to the second.
-        while time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) in "".join(self.names()):
-            time.sleep(0.1)
-        run = self.script("backup")
+        time.sleep(1)
+        run = self.script("backup", **variables)
         assert run.returncode == 0, run.stdout + run.stderr
         return self.names()[-1]
 
@@ -169,6 +177,8 @@ def test_backup_tells_what_it_is(server: Server) -> None:
     assert told["name"].endswith("-manual")
     assert told["size_bytes"] == dump.stat().st_size > 1000
     assert subprocess.run(["sha256sum", dump], capture_output=True, text=True).stdout.split()[0] == told["sha256"]
+    assert told["site_id"] == SITE
+    assert told["system_identifier"] == server.sql("select system_identifier from pg_control_system()")
     assert (told["database"], told["release"], told["migration"]) == (DATABASE, 'sha-"1"', "notes.0002_more")
     comment = server.sql("select shobj_description(oid, 'pg_database') from pg_database where datname like 'the %'")
     noted = json.loads(comment)["kubernetes_django"]["backup"]
@@ -425,10 +435,10 @@ def test_unknown_backup_is_refused_with_those_there_are(server: Server) -> None:
 
 
 def test_failing_restore_leaves_the_data(server: Server) -> None:
-    """The backup is a good one, and its owner is not there any more."""
-    server.sql('create role departed; alter table note owner to departed; grant departed to "the owner"')
+    """The backup is a good one, and a role that it gives rights to is not there any more."""
+    server.sql("create role departed; grant select on note to departed")
     name = server.backup()
-    server.sql('reassign owned by departed to "the owner"; drop role departed')
+    server.sql("drop owned by departed; drop role departed")
     before = server.sql(CHECKSUM)
     said = last_line(server.script("restore", RESTORE=name))
     assert f"the backup {name} could not be restored, and the data is as it was" in said
@@ -449,12 +459,157 @@ def test_restore_passes_over_roles_that_are_gone(server: Server) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def test_13_what_a_backup_has_is_the_owners(server: Server) -> None:
+    """Also what belonged to a role that is gone."""
+    before = server.sql(CHECKSUM)
+    server.sql('create role departed; alter table note owner to departed; grant departed to "the owner"')
+    name = server.backup()
+    assert server.sql('reassign owned by departed to "the owner"; drop role departed') == ""
+    run = server.script("restore", RESTORE=name)
+    assert run.returncode == 0, run.stdout + run.stderr
+    owner = server.sql("select tableowner from pg_tables where tablename = 'note'")
+    assert (owner, server.sql(CHECKSUM)) == ("the owner", before)
+
+
+@pytest.fixture
+def hostile(server: Server) -> Iterator[Server]:
+    """A database whose owner knows that a dump of it will be loaded, and files by which a stolen right is seen."""
+    (server.folder / "stolen").unlink(missing_ok=True)
+    yield server
+    server.sql('alter role "the app" nosuperuser; drop event trigger if exists theirs')
+
+
+def is_unharmed(server: Server) -> bool:
+    """Whether nobody became a superuser, and no program ran."""
+    rights = server.sql("select rolsuper from pg_roles where rolname in ('the app', 'the owner')", "postgres")
+    return rights == "f\nf" and not (server.folder / "stolen").exists()
+
+
+STEAL = {
+    "role": 'alter role "the app" superuser',
+    "session": 'reset session authorization; alter role "the app" superuser',
+    "program": "copy pg_class (relname) to program 'touch {folder}/stolen'",
+}
+
+
+@pytest.mark.parametrize("how", STEAL)
+@pytest.mark.parametrize("quiet", [True, False])
+def test_13_hostile_dump_gains_nothing(hostile: Server, how: str, *, quiet: bool) -> None:
+    """A function that a table calls for each row that is loaded. It hides its failure, or does not."""
+    server = hostile
+    steal = STEAL[how].format(folder=server.folder)
+    hide = "exception when others then return true;" if quiet else ""
+    statements = "; ".join(f"execute $x${each}$x$" for each in steal.split("; "))
+    body = f"begin if current_database() ~ '_' then {statements}; end if; return true; {hide} end"
+    function = f"create function public.check_it(text) returns boolean language plpgsql as $f${body}$f$"
+    assert server.sql(function, user="the owner") == ""
+    assert server.sql("alter table note add check (public.check_it(text))", user="the owner") == ""
+    before = server.sql(CHECKSUM)
+    server.backup()
+    for script in ("drill", "restore"):
+        run = server.script(script, RESTORE="latest")
+        assert is_unharmed(server)
+        if quiet:
+            assert run.returncode == 0, run.stdout + run.stderr
+            continue
+        said = last_line(run)
+        assert "could not be restored, and the data is as it was: pg_restore: error: " in said
+        assert "permission denied" in said or "must be superuser" in run.stderr
+        assert server.sql(CHECKSUM) == before
+
+
+def test_13_hostile_dump_of_an_event_trigger_is_refused(hostile: Server) -> None:
+    server = hostile
+    server.sql("create function theirs() returns event_trigger language plpgsql as 'begin end'", user="the owner")
+    assert server.sql("create event trigger theirs on ddl_command_start execute function theirs()") == ""
+    name = server.backup()
+    server.sql("drop event trigger theirs")
+    for script in ("drill", "restore"):
+        said = last_line(server.script(script, RESTORE=name))
+        assert said.startswith(f"the backup {name} could not be restored, and the data is as it was: ")
+        assert 'permission denied to create event trigger "theirs"' in said
+
+
+def test_13_hostile_backup_json_gains_nothing(hostile: Server) -> None:
+    """Rights, settings and limits become SQL of the superuser."""
+    server = hostile
+    name = server.backup()
+    path = server.backups / name / "backup.json"
+    good = json.loads(path.read_text())
+    evil = 'alter role "the app" superuser'
+    for change in (
+        {"connection_limit": f"-1; {evil}"},
+        {"settings": [{"role": None, "name": "kubernetes_django.connection_limit", "value": f"-1; {evil}"}]},
+    ):
+        path.write_text(json.dumps(good | change))
+        run = server.script("restore", RESTORE=name)
+        assert "invalid input syntax for type integer" in run.stderr
+        assert is_unharmed(server)
+    path.write_text(
+        json.dumps(
+            good
+            | {
+                "owner": "postgres",
+                "rights": [
+                    {
+                        "role": "public",
+                        "right": f'CONNECT on database postgres to "the app"; {evil}; --',
+                        "grantable": False,
+                    },
+                    {"role": f'"the app"; {evil}', "right": "CONNECT", "grantable": False},
+                    {"role": '"the app"', "right": "CONNECT", "grantable": False},
+                ],
+                "settings": [
+                    {"role": "postgres", "name": "search_path", "value": "theirs"},
+                    {"role": None, "name": "session_preload_libraries", "value": "auto_explain"},
+                    {"role": None, "name": f"work_mem to 1; {evil}; --", "value": "1"},
+                ],
+            }
+        )
+    )
+    told = json.loads(path.read_text())
+    for place, said in (("rights", "invalid name syntax"), ("settings", "configuration parameter")):
+        run = server.script("restore", RESTORE=name)
+        assert said in run.stderr
+        assert is_unharmed(server)
+        del told[place][-2 if place == "rights" else -1]
+        path.write_text(json.dumps(told))
+    run = server.script("restore", RESTORE=name)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert is_unharmed(server)
+    assert server.sql(SETTINGS) == ""
+    assert server.sql("select datdba::regrole from pg_database where datname = current_database()") == '"the owner"'
+
+
+def test_13_extensions_are_the_superusers_to_make(server: Server) -> None:
+    """Those that are wanted, those that the database has, and those that PostgreSQL trusts its owner with."""
+    assert server.sql('create schema tools authorization "the owner"') == ""
+    assert server.sql("create extension pg_stat_statements schema tools; create extension pg_trgm") == ""
+    name = server.backup()
+    assert server.script("restore", RESTORE=name, EXTENSIONS="").returncode == 0
+    extensions = (
+        "select string_agg(extname || ' ' || extnamespace::regnamespace, ', ' order by extname) from pg_extension"
+    )
+    before = "pg_stat_statements tools, pg_trgm public, plpgsql pg_catalog"
+    assert server.sql(extensions) == before
+    server.sql("drop extension pg_stat_statements; drop extension pg_trgm")
+    for script in ("drill", "restore"):
+        said = last_line(server.script(script, RESTORE=name, EXTENSIONS="pg_trgm"))
+        assert said == (
+            f"postgres_extensions: the backup {name} needs pg_stat_statements, which only a superuser may make. If that is "
+            "what you want, add it there. The data is as it was."
+        )
+    run = server.script("restore", RESTORE=name, EXTENSIONS="hstore,pg_stat_statements")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert server.sql(extensions) == before
+
+
 def test_restore_by_the_owner_needs_two_rights(server: Server) -> None:
     """As for a server that has no superuser for us: what is missing is named, and nothing is changed."""
     before = server.sql(CHECKSUM)
     name = server.backup()
     server.sql("delete from note where id <= 100")
-    owner = {"LOGIN": str(server.folder / "owner")}
+    owner = {"LOGIN": str(server.folder / "owner"), "OWNER": ""}
     create, signal_ = 'ALTER ROLE "the owner" CREATEDB;', 'GRANT pg_signal_backend TO "the owner";'
     said = last_line(server.script("restore", RESTORE=name, **owner))
     assert said.startswith("the owner lacks rights for a restore at")
@@ -522,18 +677,62 @@ def test_nobody_gets_in_during_a_restore(server: Server) -> None:
     assert server.sql("select count(*) from note", user="the app") == str(ROWS)
 
 
-def test_retention_keeps_the_newest(server: Server) -> None:
+def superfluous(server: Server, sizes: dict[str, int], **variables: str) -> set[str]:
+    """The backups that retention leaves out, of these with their sizes."""
+    lines = "".join(f"{name} {size}\n" for name, size in sizes.items())
+    script = f". {server.folder}/scripts/common.sh; superfluous <<< '{lines.strip()}'"
+    return set(server.program("bash", "-c", script, **variables).stdout.split())
+
+
+def days(kind: str, *ago: int) -> list[str]:
+    """Names of backups made so many days ago."""
+    return [f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(time.time() - day * 86400))}-{kind}" for day in ago]
+
+
+def test_9_retention_keeps_the_newest(server: Server) -> None:
     made = [server.backup() for _ in range(5)]
     assert server.names() == made[-3:]
-    old = [f"2020010{day}T000000Z-scheduled" for day in (1, 2)] + ["20200103T000000Z-before-restore"]
-    for name in old:
-        shutil.copytree(server.backups / made[-1], server.backups / name)
-    subprocess.run(["chown", "-R", "postgres:postgres", server.backups], check=True)
-    script = f". {server.folder}/scripts/common.sh; names | superfluous"
-    by_age = server.program("bash", "-c", script, KEEP="100", KEEP_DAYS="30").stdout.split()
-    assert sorted(by_age) == old[:2], "the only one from before a restore stays"
-    by_both = server.program("bash", "-c", script, KEEP="1", KEEP_DAYS="30").stdout.split()
-    assert sorted(by_both) == sorted(old[:2] + made[-3:-1])
+    old, undo, new = days("scheduled", 200, 201), days("before-restore", 202), days("manual", 1, 2, 3)
+    sizes = dict.fromkeys(old + undo + new, 100)
+    assert superfluous(server, sizes, KEEP="100", KEEP_DAYS="30") == set(old), (
+        "the only one from before a restore stays"
+    )
+    assert superfluous(server, sizes, KEEP="2", KEEP_DAYS="0") == {new[-1], *old}
+    assert superfluous(server, sizes, KEEP="100", KEEP_DAYS="0") == set()
+
+
+def test_9_age_leaves_the_minimum_of_backups(server: Server) -> None:
+    """After a pause of months all but the new one are too old."""
+    old = days("scheduled", *range(200, 214))
+    sizes = dict.fromkeys(days("scheduled", 0) + old, 100)
+    assert superfluous(server, sizes, KEEP="14", KEEP_DAYS="30") == set(old[2:])
+    assert superfluous(server, sizes, KEEP="2", KEEP_DAYS="30") == set(old[1:]), "never more than KEEP"
+
+
+def test_9_small_dumps_after_an_empty_start_push_out_no_large_ones(server: Server) -> None:
+    """A pause of months, then a server that began empty, and its backups."""
+    old = days("scheduled", *range(200, 214))
+    new = days("scheduled", *range(20))
+    sizes = dict.fromkeys(old, 1000) | dict.fromkeys(new, 100)
+    assert superfluous(server, sizes, KEEP="14", KEEP_DAYS="30") == set(new[14:] + old[3:])
+    assert superfluous(server, sizes, KEEP="2", KEEP_DAYS="0") == set(new[2:] + old[2:])
+    # Grown again.
+    sizes |= dict.fromkeys(new[:1], 600)
+    assert superfluous(server, sizes, KEEP="14", KEEP_DAYS="30") == set(new[14:] + old)
+
+
+def test_9_backups_after_months_and_an_empty_start_keep_the_good_ones(server: Server) -> None:
+    """The same with the script itself, on the volume."""
+    server.sql("insert into note (text) select md5(i::text) from generate_series(1, 50000) i")
+    (good,) = days("manual", 200)
+    (server.backups / server.backup()).rename(server.backups / good)
+    server.sql("truncate note", user="the owner")
+    made = [server.backup() for _ in range(4)]
+    assert server.names() == [good, *made[1:]]
+    run = server.script("backup", KEEP="1", KEEP_DAYS="1")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert server.names()[0] == good
+    assert len(server.names()) == 2
 
 
 def test_drill_counts_the_rows_and_leaves_nothing(server: Server) -> None:
@@ -546,6 +745,39 @@ def test_drill_counts_the_rows_and_leaves_nothing(server: Server) -> None:
     comment = server.sql("select shobj_description(oid, 'pg_database') from pg_database where datname like 'the %'")
     noted = json.loads(comment)["kubernetes_django"]
     assert (noted["drill"]["rows"], noted["backup"]["name"]) == (ROWS + 2, name)
+
+
+def noted(server: Server) -> dict:
+    """What the comment on the database tells the page."""
+    return json.loads(server.sql(COMMENT))["kubernetes_django"]
+
+
+def test_10_failed_backup_and_drill_are_noted_until_the_next_succeeds(server: Server) -> None:
+    """Also where there never was one before."""
+    dump = server.folder / "bin" / "pg_dump"
+    dump.write_text(
+        f'#!/bin/bash\n[[ $1 != --version ]] || exec {SERVERS[-1]}/pg_dump "$1"\necho "no, it\'s" >&2\nexit 1\n'
+    )
+    dump.chmod(0o755)
+    try:
+        assert last_line(server.script("backup")) == "the dump failed: no, it's"
+    finally:
+        dump.unlink()
+    assert list(noted(server)) == ["failed_backup"]
+    assert noted(server)["failed_backup"]["cause"] == "the dump failed: no, it's"
+    assert "there is no backup yet" in last_line(server.script("drill"))
+    assert noted(server)["failed_drill"]["cause"].startswith("backup: there is no backup yet")
+    name = server.backup()
+    assert list(noted(server)) == ["backup", "failed_drill"]
+    server.sql("create role departed; grant select on note to departed")
+    bad = server.backup()
+    server.sql("drop owned by departed; drop role departed")
+    assert server.script("drill").returncode == 1
+    assert noted(server)["failed_drill"]["cause"].startswith(f"the backup {bad} could not be restored")
+    shutil.rmtree(server.backups / bad)
+    assert server.script("drill").returncode == 0
+    assert sorted(noted(server)) == ["backup", "drill"]
+    assert noted(server)["drill"]["backup"] == name
 
 
 class SmallVolume:
@@ -713,7 +945,7 @@ def test_backup_outlives_its_volume_in_a_bucket(server: Server, bucket: Bucket) 
         assert run.returncode == 0, run.stdout + run.stderr
         assert "copied it to http://127.0.0.1" in run.stdout
         names = server.names()
-    assert sorted(path.name for path in (bucket.files / "bucket" / "site").iterdir()) == names
+    assert sorted(path.name for path in (bucket.files / "bucket" / "site" / SITE).iterdir()) == names
     listed = [json.loads(line) for line in server.script("list", **bucket.variables).stdout.splitlines()]
     assert [item["places"] for item in listed[:-1]] == [["volume", "bucket"]] * 2
     for name in names:
@@ -752,6 +984,33 @@ def test_bucket_that_refuses_is_told(server: Server, bucket: Bucket, wrong: dict
     assert server.script("restore", RESTORE="latest").returncode == 0
 
 
+@pytest.mark.long
+@needs_s3
+def test_9_retention_in_a_bucket_is_that_of_the_volume(server: Server, bucket: Bucket) -> None:
+    """And while the bucket fails, the volume does not fill."""
+    place = bucket.files / "bucket" / "site" / SITE
+    (good,) = days("manual", 200)
+    made = server.backups / server.backup()
+    shutil.copytree(made, place / good)
+    with (place / good / "database.dump").open("ab") as dump:
+        dump.write(bytes(3 * dump.tell()))
+    shutil.copytree(made, place / days("manual", 201)[0])
+    shutil.rmtree(made)
+    wanted = [good]
+    for _ in range(3):
+        while wanted and time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) in wanted[-1]:
+            time.sleep(0.1)
+        run = server.script("backup", **bucket.variables, KEEP="2", KEEP_DAYS="30")
+        assert run.returncode == 0, run.stdout + run.stderr
+        wanted = [good, *server.names()]
+    assert sorted(path.name for path in place.iterdir()) == wanted
+    before = server.names()
+    refused = bucket.variables | {"S3_BUCKET": "elsewhere"}
+    assert "refused: " in last_line(server.script("backup", **refused, KEEP="2"))
+    assert len(server.names()) == 2
+    assert before[0] not in server.names()
+
+
 def test_image_without_rclone_is_told(server: Server) -> None:
     login = {
         "S3_ENDPOINT": "http://127.0.0.1:9",
@@ -768,3 +1027,70 @@ def test_image_without_rclone_is_told(server: Server) -> None:
                 (path / program.name).symlink_to(program)
     command = ["env", f"PATH={path}", "bash", str(server.folder / "scripts" / "backup.sh")]
     assert "this image has no rclone" in last_line(server.program(*command, **(server.login("backup") | login)))
+
+
+def test_9_backups_of_another_site_on_the_volume_are_not_counted(server: Server) -> None:
+    """Those without an id, made before sites had them, are the site's own."""
+    before = server.sql(CHECKSUM)
+    name = server.backup()
+    told = json.loads((server.backups / name / "backup.json").read_text())
+    others = days("scheduled", -1, 100, 101, 102, 103)
+    (old,) = days("scheduled", 99)
+    for other in (*others, old):
+        shutil.copytree(server.backups / name, server.backups / other)
+        told["site_id"] = OTHER
+        if other == old:
+            del told["site_id"]
+        (server.backups / other / "backup.json").write_text(json.dumps(told | {"name": other}))
+    subprocess.run(["chown", "-R", "postgres:postgres", server.backups], check=True)
+    listed = [json.loads(line) for line in server.script("list").stdout.splitlines()]
+    assert [item["backup"]["name"] for item in listed[:-1]] == [old, name]
+    assert f"the backup {name} was restored" in server.script("drill").stdout
+    assert server.script("backup", KEEP="1", KEEP_DAYS="1").returncode == 0
+    assert set(others) < set(server.names())
+    assert not {old, name} & set(server.names())
+    # By its name, and that of its site.
+    for given in (others[0], f"{OTHER}/{others[1]}"):
+        server.sql("delete from note")
+        shutil.copytree(server.backups / others[1], server.backups / f"{OTHER}-{others[1]}", dirs_exist_ok=True)
+        subprocess.run(["chown", "-R", "postgres:postgres", server.backups], check=True)
+        run = server.script("restore", RESTORE=given)
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert server.sql(CHECKSUM) == before
+
+
+@pytest.mark.long
+@needs_s3
+def test_9_two_sites_in_one_bucket_mix_nothing_up(server: Server, bucket: Bucket) -> None:
+    place = bucket.files / "bucket" / "site"
+    before = server.sql(CHECKSUM)
+
+    def backup(**variables: str) -> str:
+        name = server.backup_to(bucket.variables | variables)
+        shutil.rmtree(server.backups / name)
+        return name
+
+    old = backup(SITE_ID="")
+    assert sorted(path.name for path in place.iterdir()) == [old]
+    said = last_line(server.script("restore", RESTORE="latest", **bucket.variables))
+    assert said == (
+        f"backup: there is no backup with the id of this site, {SITE}. These have no site's id, and may be another "
+        f"site's. Name one: {old}"
+    )
+    ours = backup()
+    theirs = [backup(SITE_ID=OTHER, KEEP="1", KEEP_DAYS="1") for _ in range(3)]
+    assert sorted(path.name for path in place.iterdir()) == sorted([old, SITE, OTHER])
+    assert [path.name for path in (place / SITE).iterdir()] == [ours]
+    assert [path.name for path in (place / OTHER).iterdir()] == theirs[-1:]
+    listed = [json.loads(line) for line in server.script("list", **bucket.variables).stdout.splitlines()]
+    assert [(item["backup"]["name"], item["places"]) for item in listed[:-1]] == [
+        (old, ["bucket, of no site"]),
+        (ours, ["bucket"]),
+    ]
+    assert f"the backup {ours} was restored" in server.script("drill", **bucket.variables).stdout
+    for given in (old, f"{OTHER}/latest"):
+        server.sql("delete from note")
+        run = server.script("restore", RESTORE=given, **bucket.variables)
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert server.sql(CHECKSUM) == before
+    assert f"{OTHER}-{theirs[-1]}" in server.names()

@@ -111,6 +111,7 @@ RANGES = {
     "postgres_tls_renew_days": (0, 2999),
     "postgres_backup_keep": (1, 10000),
     "postgres_backup_keep_days": (0, 36500),
+    "postgres_backup_minimum": (1, 10000),
     "postgres_backup_deadline": (60, 604800),
     "postgres_archive_seconds": (10, 3600),
     "postgres_archive_days": (1, 36500),

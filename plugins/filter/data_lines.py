@@ -1,9 +1,10 @@
-"""Filter data_lines: the data's volume, the last backup and the last drill, as playbooks/status.yml shows them."""
+"""Filters data_lines and schedule_lines: the data's volume, backups and drills, as playbooks/status.yml shows them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.human import age, size
 
@@ -30,6 +31,7 @@ def data_lines(printed: str) -> list[str]:
         )
     else:
         lines.append("  Last backup: none yet; playbooks/backup.yml makes one")
+    lines += failure_lines(noted, "backup")
     if drill := noted.get("drill"):
         lines.append(
             f"  Last drill: {age(drill['finished_at'])} ago, the backup {drill['backup']} in {drill['seconds']} s, "
@@ -37,6 +39,32 @@ def data_lines(printed: str) -> list[str]:
         )
     else:
         lines.append("  Last drill: none yet; playbooks/restore_drill.yml makes one")
+    return lines + failure_lines(noted, "drill")
+
+
+def failure_lines(noted: dict[str, Any], what: str) -> list[str]:
+    """That the last backup or drill (`what`) failed; it is noted until the next one succeeds."""
+    failed = noted.get(f"failed_{what}")
+    return [f"  FAILED: a {what}, {age(failed['finished_at'])} ago: {failed['cause']}"] if failed else []
+
+
+def schedule_lines(cron_jobs: list[dict[str, Any]]) -> list[str]:
+    """A line for each schedule: when it last succeeded, and whether its last run did.
+
+    Args:
+        cron_jobs: as the API server tells them.
+    """
+    lines = []
+    for job in sorted(cron_jobs, key=lambda each: each["metadata"]["name"]):
+        status = job.get("status") or {}
+        ran, succeeded = status.get("lastScheduleTime"), status.get("lastSuccessfulTime")
+        said = f"last success {age(succeeded)} ago" if succeeded else "no success yet"
+        if status.get("active"):
+            said += f", begun {age(ran)} ago"
+        elif ran and (not succeeded or succeeded < ran):
+            # Once its Job is deleted, events and log are gone as well.
+            said += f"; FAILED: its run {age(ran)} ago, see kubectl -n {job['metadata']['namespace']} describe jobs"
+        lines.append(f"  Schedule {job['metadata']['name']} ({job['spec']['schedule']}): {said}")
     return lines
 
 
@@ -44,4 +72,4 @@ class FilterModule:
     """Ansible's side of it."""
 
     def filters(self) -> dict[str, Callable]:
-        return {"data_lines": data_lines}
+        return {"data_lines": data_lines, "schedule_lines": schedule_lines}

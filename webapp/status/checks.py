@@ -98,7 +98,7 @@ def look(timeout: float | None = None) -> Snapshot:
         connection.close_if_unusable_or_obsolete()
     if database and comparison:
         problems += _judge(database, comparison)
-    last_backup = backup.last(database and database.comment)
+    last_backup = backup.last(database and database.comment, comparison and comparison.since)
     problems += backup.judge(last_backup)
     problems.sort(key=lambda problem: problem.level != "down")
     return Snapshot(datetime.now(UTC), database, comparison, runtime.runtime(), last_backup, tuple(problems))

@@ -64,10 +64,15 @@ class _Facts:
             yield gauge("migrations_applied", "Migrations of this release, applied.", migrations.applied)
             yield gauge("migrations_pending", "Migrations of this release, pending.", len(migrations.pending))
             yield gauge("migrations_unknown", "Applied ones unknown to this release.", len(migrations.unknown))
-        if snapshot.backup and snapshot.backup.finished_at:
-            yield gauge(
-                "backup_time_seconds", "When the last backup ended.", snapshot.backup.finished_at.timestamp(), "seconds"
-            )
+        if backup := snapshot.backup:
+            wrong = {problem.code for problem in snapshot.problems}
+            overdue = bool(wrong & {"failed_backup", "no_backup", "old_backup"})
+            yield gauge("backup_failed", "1 when the last backup failed, or none was made in time.", overdue)
+            yield gauge("drill_failed", "1 when the last drill failed.", "failed_drill" in wrong)
+            if moment := backup.finished_at:
+                yield gauge("backup_time_seconds", "When the last backup ended.", moment.timestamp(), "seconds")
+            if moment := backup.drill_finished_at:
+                yield gauge("drill_time_seconds", "When the last drill passed.", moment.timestamp(), "seconds")
         if settings.STATUS_DETAILS:
             runtime = snapshot.runtime
             yield InfoMetricFamily(

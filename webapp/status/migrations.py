@@ -61,6 +61,7 @@ class Comparison:
     unknown: list[Key]  # in the database, not in this code: a newer release has been here
     latest: Key | None
     latest_at: datetime | None
+    since: datetime | None  # when the first one was applied
 
     @property
     def applied(self) -> int:
@@ -99,4 +100,5 @@ def compare(code: Known, recorded: list[tuple[str, str, datetime]]) -> Compariso
         unknown=unknown,
         latest=latest[:2] if latest else None,
         latest_at=latest[2] if latest else None,
+        since=recorded[0][2] if recorded else None,
     )

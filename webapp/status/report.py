@@ -78,6 +78,9 @@ def facts(snapshot: checks.Snapshot) -> Facts:
             "name": backup.name,
             "finished_at": backup.finished_at and _iso(backup.finished_at),
             "size_bytes": backup.size_bytes,
+            "failed_at": backup.failed and _iso(backup.failed.finished_at),
+            "drill_finished_at": backup.drill_finished_at and _iso(backup.drill_finished_at),
+            "drill_failed_at": backup.drill_failed and _iso(backup.drill_failed.finished_at),
         }
     return told
 
@@ -199,13 +202,19 @@ def _runtime_card(told: Facts, now: str) -> Card:
 
 
 def _backup_card(told: Facts, now: str) -> Card:
-    if not told["finished_at"]:
-        return Card("backup", "Backup", [Row("Last backup", "none yet", "warn")])
-    rows = [
-        _moment("Last backup", told["finished_at"], now),
-        Row("Name", told["name"]),
-        Row("Size", human_size(told["size_bytes"])),
-    ]
+    rows = [Row("Last backup", "none yet", "warn")]
+    if told["finished_at"]:
+        rows = [
+            _moment("Last backup", told["finished_at"], now),
+            Row("Name", told["name"]),
+            Row("Size", human_size(told["size_bytes"])),
+        ]
+    if told["failed_at"]:
+        rows.append(_moment("Failed", told["failed_at"], now, "bad"))
+    if told["drill_finished_at"]:
+        rows.append(_moment("Last drill", told["drill_finished_at"], now))
+    if told["drill_failed_at"]:
+        rows.append(_moment("Drill failed", told["drill_failed_at"], now, "bad"))
     return Card("backup", "Backup", rows)
 
 
@@ -213,8 +222,8 @@ def _list(label: str, items: list[str], tone: str = "") -> Row:
     return Row(label, ", ".join(items), tone, items=tuple(items))
 
 
-def _moment(label: str, iso: str, now: str) -> Row:
-    return Row(label, human_time(iso), note=f"{human_age(iso, now)} ago", moment=iso)
+def _moment(label: str, iso: str, now: str, tone: str = "") -> Row:
+    return Row(label, human_time(iso), tone, note=f"{human_age(iso, now)} ago", moment=iso)
 
 
 def human_time(iso: str) -> str:

@@ -313,6 +313,42 @@ def test_backup_noted_in_the_comment(database, postgres, comment, status, code):
     assert facts["backup"]["name"] == (None if code == "no_backup" else "a")
 
 
+FAILED = '{"finished_at": "2026-01-31T02:00:00Z", "cause": "postgres_backup_s3_endpoint: it\'\'s closed"}'
+
+
+@pytest.mark.parametrize("what", ["backup", "drill"])
+def test_10_failed_backup_and_drill_are_told(database, postgres, what):
+    """Where there never was a backup, and after a good one."""
+    good = '"backup": {"name": "a", "finished_at": "2026-01-01T02:00:00Z", "size_bytes": 1, "scheduled": false}, '
+    good += '"drill": {"finished_at": "2026-01-02T02:00:00Z"}, '
+    for before in ("", good) if what == "backup" else (good,):
+        told = f'{{"kubernetes_django": {{{before}"failed_{what}": {FAILED}}}}}'
+        postgres.sql(f"COMMENT ON DATABASE {database} IS '{told}'")
+        facts = look("degraded", f"failed_{what}", 200)
+        assert facts["problems"][0]["advice"] == "It said: postgres_backup_s3_endpoint: it's closed"
+        failed = "failed_at" if what == "backup" else "drill_failed_at"
+        assert facts["backup"][failed] == "2026-01-31T02:00:00.000+00:00"
+        assert facts["backup"]["name"] == ("a" if before else None)
+        label = "Failed" if what == "backup" else "Drill failed"
+        assert re.search(rf"{label} +2026-01-31 02:00 UTC", ask("/", accept="text/plain").content.decode())
+        metrics = ask("/metrics").content.decode()
+        for each in ("backup", "drill"):
+            assert f"site_{each}_failed {1.0 if each == what else 0.0}" in metrics
+
+
+def test_10_schedule_that_never_succeeded_is_told(database, postgres, monkeypatch):
+    """As where no pod of it ever started: nobody has noted anything."""
+    look("operational", None, 200)
+    monkeypatch.setattr(settings, "BACKUP_SCHEDULED", True)
+    assert "backup" not in look("operational", None, 200), "it is not due yet"
+    postgres.sql("UPDATE django_migrations SET applied = applied - interval '3 days'", database)
+    try:
+        assert look("degraded", "no_backup", 200)["backup"]["finished_at"] is None
+        assert "site_backup_failed 1.0" in ask("/metrics").content.decode()
+    finally:
+        postgres.sql("UPDATE django_migrations SET applied = applied + interval '3 days'", database)
+
+
 def test_comment_of_somebody_else_says_nothing_of_backups(database, postgres):
     postgres.sql(f"COMMENT ON DATABASE {database} IS 'mine'")
     assert "backup" not in look("operational", None, 200)

@@ -5,7 +5,12 @@
 #   DATABASE                the database that is backed up
 #   BACKUPS                 the backups' volume; a backup is a directory in it: database.dump and backup.json
 #   LOGIN LOGIN_USER        directory with the files user and password; where there is no file user, its name
+#   OWNER                   directory with the login of the database's owner, where that above is the superuser; else empty
+#   EXTENSIONS              those that a superuser makes, with commas between them
 #   KEEP KEEP_DAYS          how many backups stay, and for how many days (0: for ever)
+#   KEEP_MINIMUM            how many stay whatever their age
+#   SITE_ID                 the site's own id: another site's backups, on the same volume or in the same bucket, are not
+#                           counted. Those from before sites had ids have none
 #   RELEASE SCHEDULED       what runs now, and whether a schedule asks for backups; both are noted
 #   S3_ENDPOINT S3_BUCKET S3_PREFIX S3_REGION S3_LOGIN    where backups are copied to; no endpoint: nowhere
 #   S3_CA                   the certificate to trust there; empty: those of the image
@@ -23,6 +28,7 @@ say() { printf '%s\n' "$*"; }
 # The last line that a failed Job wrote is what the playbook shows as its cause.
 fail() {
     printf '%s\n' "$*" >&2
+    printf '%s' "$*" 2> /dev/null > "$SCRATCH/cause" || true
     exit 1
 }
 
@@ -36,12 +42,29 @@ trap 'kill "${child:-}" 2> /dev/null; exit 143' INT TERM
 
 # The password goes by a file in memory: the environment of a process can be read, and crash reports print it.
 login() {
+    rm -f "$SCRATCH/cause"
     PGUSER=${LOGIN_USER:-$(< "$LOGIN/user")} PGPASSFILE=$SCRATCH/pgpass
-    # Its fields end at a colon.
-    printf '*:*:*:*:%s\n' "$(sed 's/[\\:]/\\&/g' "$LOGIN/password")" > "$PGPASSFILE"
+    password_file "$LOGIN" > "$PGPASSFILE"
     export PGUSER PGPASSFILE
+    if [[ -n ${OWNER-} ]]; then
+        password_file "$OWNER" > "$PGPASSFILE-owner"
+        # What the owner calls as a function or operator of PostgreSQL is none for a superuser.
+        owner_options=${PGOPTIONS-}
+        export PGOPTIONS="${PGOPTIONS-} -c search_path=pg_catalog"
+    fi
     # Where NetworkPolicies are enforced a new pod is let through some seconds after its start; and a server restarts.
     wait_for_server || fail "the database at $PGHOST, port ${PGPORT:-5432}, does not answer. playbooks/status.yml says more."
+}
+# Its fields end at a colon.
+password_file() { printf '*:*:*:*:%s\n' "$(sed 's/[\\:]/\\&/g' "$1/password")"; }
+# Runs a command, or a function, as the database's owner. All that a dump says, and all that reads what people made in a
+# database, runs so: as a superuser it could do anything.
+as_owner() {
+    if [[ -n ${OWNER-} ]]; then
+        PGUSER=$(< "$OWNER/user") PGPASSFILE=$PGPASSFILE-owner PGOPTIONS=$owner_options "$@"
+    else
+        "$@"
+    fi
 }
 wait_for_server() {
     for _ in {1..30}; do
@@ -100,13 +123,14 @@ take_volume() {
 
 free_space() { df -Pm "$BACKUPS" | awk 'NR == 2 {print $4 " MB of " $2 " MB free"}'; }
 
-# The names of the backups on the volume, oldest first.
+# The names of the site's backups on the volume, oldest first.
 names() {
     local told
     for told in "$BACKUPS"/*/"$TOLD"; do
-        [[ ! -e $told ]] || basename "$(dirname "$told")"
+        [[ ! -e $told ]] || ! is_ours "$told" || basename "$(dirname "$told")"
     done
 }
+is_ours() { grep -qF "\"site_id\": \"${SITE_ID-}\"" "$1" || ! grep -q '"site_id": "[^"]' "$1"; }
 
 # --- a copy elsewhere ---------------------------------------------------------------------------------------------
 
@@ -126,14 +150,17 @@ s3() {
             "Check its address, the bucket's name and the login in the vault."
     [[ -z $out ]] || printf '%s\n' "$out"
 }
-remote() { printf 's3:%s' "$S3_BUCKET${S3_PREFIX:+/$S3_PREFIX}${1:+/$1}"; }
+# Each site's backups are below its id; below none, those from before sites had ids.
+anywhere() { printf 's3:%s' "$S3_BUCKET${S3_PREFIX:+/$S3_PREFIX}${1:+/$1}"; }
+remote() { anywhere "${SITE_ID:+$SITE_ID${1:+/}}${1-}"; }
 
-# The names of the backups in the bucket. One without its JSON is not complete.
-remote_names() {
-    s3 lsf --recursive --files-only --include "/*/$TOLD" "$(remote)" | sed 's,/.*,,' | sort
-}
+# The names of the site's backups in the bucket. One without its JSON is not complete.
+remote_names() { names_below "$(remote)"; }
+# Of those there that have no site's id.
+remote_names_before() { [[ -z $SITE_ID ]] || names_below "$(anywhere)"; }
+names_below() { s3 lsf --recursive --max-depth 2 --files-only --include "/*/$TOLD" "$1" | sed 's,/.*,,' | sort; }
 
-# All names, oldest first, wherever the backups are.
+# The names of the site's backups, oldest first, wherever they are.
 all_names() {
     { names; ! uses_s3 || remote_names; } | sort -u
 }
@@ -151,7 +178,7 @@ check_dump() {
 
 # Makes a backup of the kind $1, as the role that is logged in; its name is then in $made.
 make_backup() {
-    local began=$SECONDS part sha size migration= programs server
+    local began=$SECONDS part sha size migration="" system programs server
     programs=$(program_major pg_dump) server=$(server_major "$DATABASE")
     ((programs >= server)) || fail "image_postgres_major: the programs that make a backup are PostgreSQL $programs's, and the" \
         "server at $PGHOST is $server: set it to $server."
@@ -173,15 +200,19 @@ make_backup() {
     (check_dump "$part/$DUMP") || { rm -rf "$part" && exit 1; }
     sha=$(sha256sum "$part/$DUMP" | cut -d ' ' -f 1)
     size=$(stat -c %s "$part/$DUMP")
-    if [[ $(sql "$DATABASE" <<< "select to_regclass('django_migrations') is not null") = t ]]; then
-        migration=$(sql "$DATABASE" <<< "select app || '.' || name from django_migrations order by id desc limit 1")
+    # A database that is closed for an upgrade lets no owner in.
+    if [[ $(as_owner sql "$DATABASE" 2> /dev/null <<< "select to_regclass('django_migrations') is not null") = t ]]; then
+        migration=$(as_owner sql "$DATABASE" <<< "select app || '.' || name from django_migrations order by id desc limit 1")
     fi
+    # Of another kind of server the owner may not ask.
+    system=$(sql "$DATABASE" <<< 'select system_identifier from pg_control_system()' 2> /dev/null) || true
     # With it, what a dump of the database does not hold: its own rights and settings, and how it was made.
     sql "$DATABASE" --set name="$made" --set kind="$1" --set size="$size" --set sha="$sha" \
-        --set release="${RELEASE-}" --set migration="$migration" > "$part/$TOLD" << 'SQL' || fail "no room for $TOLD."
+        --set release="${RELEASE-}" --set site="${SITE_ID-}" --set system="$system" --set migration="$migration" > "$part/$TOLD" << 'SQL' || fail "no room for $TOLD."
         select jsonb_build_object('name', :'name', 'kind', :'kind',
             'finished_at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
             'size_bytes', :size, 'sha256', :'sha', 'database', datname,
+            'site_id', :'site', 'system_identifier', :'system',
             'server_version', current_setting('server_version'), 'release', :'release', 'migration', :'migration',
             'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding),
             'collate', datcollate, 'ctype', datctype, 'database_bytes', pg_database_size(oid),
@@ -212,36 +243,39 @@ copy_to_s3() {
     say "copied it to $S3_ENDPOINT, bucket $S3_BUCKET"
 }
 
-# Of the names on standard input, those that retention leaves out. The newest always stays. Backups from before a
-# restore are counted by themselves, so that they push out no other.
+# Of the backups on standard input, a line each with its name and its size in bytes, the names of those that retention
+# leaves out: all but the newest $KEEP, and of these the ones older than $KEEP_DAYS days. Age alone leaves $KEEP_MINIMUM.
+# As many stay as well of those more than twice as large as all that stay: perhaps the database lost what they have.
+# Backups from before a restore are counted by themselves, so that they push out no other.
 superfluous() {
-    local name kind oldest all index
-    mapfile -t all < <(sort -r)
-    oldest=$(date -u -d "@$(($(date +%s) - KEEP_DAYS * 86400))" +%Y%m%dT%H%M%SZ)
-    for kind in regular before-restore; do
-        index=0
-        for name in "${all[@]}"; do
-            if [[ $name = *-before-restore ]]; then [[ $kind = before-restore ]]; else [[ $kind = regular ]]; fi || continue
-            index=$((index + 1))
-            ((index > 1)) || continue
-            if ((index > KEEP)) || { ((KEEP_DAYS > 0)) && [[ $name < $oldest ]]; }; then
-                printf '%s\n' "$name"
-            fi
-        done
-    done
+    local oldest=0
+    ((KEEP_DAYS == 0)) || oldest=$(date -u -d "@$(($(date +%s) - KEEP_DAYS * 86400))" +%Y%m%dT%H%M%SZ)
+    sort -r | awk -v keep="$KEEP" -v minimum="$KEEP_MINIMUM" -v oldest="$oldest" '
+        BEGIN {minimum = minimum < keep ? minimum : keep}
+        {
+            kind = $1 ~ /-before-restore$/
+            counted[kind]++
+            if (counted[kind] <= minimum || counted[kind] <= keep && $1 > oldest) {
+                largest[kind] = $2 > largest[kind] ? $2 : largest[kind]
+            } else if ($2 <= 2 * largest[kind] || ++large[kind] > minimum) print $1
+        }'
 }
 
 # To be run only after a backup that is good: so the newest, which stays, is one.
 delete_superfluous() {
     local name old
-    old=$(names | superfluous)
+    old=$(for name in $(names); do printf '%s %s\n' "$name" "$(stat -c %s "$BACKUPS/$name/$DUMP" || echo 0)"; done | superfluous)
     for name in $old; do
         # Under another name first: what is half-deleted is no backup.
         mv "$BACKUPS/$name" "$BACKUPS/.$name.part" && rm -rf "$BACKUPS/.$name.part"
         say "deleted the backup $name"
     done
-    uses_s3 || return 0
-    old=$(remote_names | superfluous)
+}
+delete_superfluous_in_s3() {
+    local name old files
+    files=$(s3 lsf --recursive --max-depth 2 --files-only --format sp --separator ' ' --include "/*/$TOLD" --include "/*/$DUMP" "$(remote)")
+    old=$(awk -F '[ /]' -v told="$TOLD" '$3 == told {complete[$2]} $3 != told {size[$2] = $1}
+        END {for (name in complete) print name, size[name] + 0}' <<< "$files" | superfluous)
     for name in $old; do
         s3 deletefile "$(remote "$name/$TOLD")"
         s3 deletefile "$(remote "$name/$DUMP")"
@@ -252,20 +286,31 @@ delete_superfluous() {
 # Notes $2, JSON, as the last $1 (backup or drill) where the site and playbooks/status.yml read it: in the comment on
 # the database. Every role may read it, it needs no table, and it stays out of dumps. A comment of somebody else is left.
 note() {
-    sql "$DATABASE" --set what="$1" --set told="$2" << 'SQL'
+    as_owner sql "$DATABASE" --set what="$1" --set told="$2" << 'SQL'
         with comment as (select shobj_description(oid, 'pg_database') as text from pg_database where datname = :'db')
         select format('comment on database %I is %L', :'db', jsonb_build_object('kubernetes_django',
-            case when text is null then '{}' else text::jsonb -> 'kubernetes_django' end
+            case when text is null then '{}' else (text::jsonb -> 'kubernetes_django') - ('failed_' || :'what') end
             || jsonb_build_object(:'what', :'told'::jsonb)))
         from comment where text is null or text like '{"kubernetes_django": %'
         \gexec
 SQL
 }
 
+# Notes that a backup or drill ($1) failed, until the next one succeeds.
+note_failure() {
+    local cause="see the log of its Job"
+    [[ ! -s $SCRATCH/cause ]] || cause=$(head -c 1000 "$SCRATCH/cause")
+    note "failed_$1" "$(as_owner sql "$DATABASE" --set cause="$cause" << 'SQL'
+        select jsonb_build_object('finished_at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            'cause', left(:'cause', 300))
+SQL
+    )"
+}
+
 note_backup() {
     local volume
     volume=$(df -Pk "$BACKUPS" | awk 'NR == 2 {printf "{\"size_bytes\": %.0f, \"used_bytes\": %.0f}", $2 * 1024, $3 * 1024}')
-    note backup "$(sql "$DATABASE" --set told="$(< "$BACKUPS/$1/$TOLD")" --set volume="$volume" \
+    note backup "$(as_owner sql "$DATABASE" --set told="$(< "$BACKUPS/$1/$TOLD")" --set volume="$volume" \
         --set scheduled="${SCHEDULED:-false}" << 'SQL'
         select jsonb_build_object('name', told -> 'name', 'finished_at', told -> 'finished_at',
             'size_bytes', told -> 'size_bytes', 'scheduled', :'scheduled'::boolean, 'volume', :'volume'::jsonb)
@@ -276,27 +321,37 @@ SQL
 
 # --- reading one --------------------------------------------------------------------------------------------------
 
-# The name that $1 (a name, or `latest`) stands for, in $found.
+# Finds the backup $1 (a name, or `latest`; with SITE_ID/ before it, another site's) and fetches it from the bucket where the
+# volume does not have it. The name of its directory there is in $found.
 find_backup() {
-    local all
+    local all before="" name=${1##*/}
+    [[ $1 != */* ]] || local SITE_ID=${1%/*}
     all=$(all_names)
-    [[ -n $all ]] || fail "backup: there is no backup yet; playbooks/backup.yml makes one."
-    found=$1
-    if [[ $1 = latest ]]; then
-        found=$(grep -v -- -before-restore <<< "$all" | tail -n 1) || fail "backup: there is no backup but those from" \
+    ! uses_s3 || before=$(remote_names_before)
+    [[ -n $all$before ]] || fail "backup: there is no backup yet; playbooks/backup.yml makes one."
+    if [[ $name = latest ]]; then
+        [[ -n $all ]] || fail "backup: there is no backup with the id of this site, $SITE_ID. These have no site's id, and" \
+            "may be another site's. Name one: $(tail -n 20 <<< "$before" | paste -s -d ' ')"
+        name=$(grep -v -- -before-restore <<< "$all" | tail -n 1) || fail "backup: there is no backup but those from" \
             "before a restore. Name one: $(tail -n 20 <<< "$all" | paste -s -d ' ')"
     fi
-    grep -qxF -- "$found" <<< "$all" || fail "backup: there is no backup $1. There are: $(tail -n 20 <<< "$all" | paste -s -d ' ')"
+    all=$(printf '%s\n' "$all" "$before" | sed '/^$/d' | sort -u)
+    found=${1%"${1##*/}"}$name found=${found/\//-}
+    [[ ! -e $BACKUPS/$found/$TOLD ]] || return 0
+    grep -qxF -- "$name" <<< "$all" || fail "backup: there is no backup $1. There are: $(tail -n 20 <<< "$all" | paste -s -d ' ')"
+    fetch_backup "$name" "$found"
 }
 
-# Fetches the backup $1 from the bucket where the volume does not have it.
+# Fetches the backup $1 from the bucket, as the directory $2 of the volume.
 fetch_backup() {
-    [[ ! -e $BACKUPS/$1/$TOLD ]] || return 0
+    local place
     say "fetching the backup $1 from $S3_ENDPOINT"
-    mkdir "$BACKUPS/.$1.part"
-    s3 copyto "$(remote "$1/$DUMP")" "$BACKUPS/.$1.part/$DUMP"
-    s3 copyto "$(remote "$1/$TOLD")" "$BACKUPS/.$1.part/$TOLD"
-    mv "$BACKUPS/.$1.part" "$BACKUPS/$1"
+    mkdir "$BACKUPS/.$2.part"
+    place=$(remote "$1")
+    grep -qxF -- "$1" <<< "$(remote_names)" || place=$(anywhere "$1")
+    s3 copyto "$place/$DUMP" "$BACKUPS/.$2.part/$DUMP"
+    s3 copyto "$place/$TOLD" "$BACKUPS/.$2.part/$TOLD"
+    mv "$BACKUPS/.$2.part" "$BACKUPS/$2"
 }
 
 # Evaluates an SQL expression over `told`, the JSON of the backup $1.
@@ -340,11 +395,12 @@ SQL
         "volume has $free MB free. Make it larger${kept:+, or drop what restores have kept: $kept}."
 }
 
-# Makes the database $2 of the backup $1, as the superuser; without the rights on the database itself.
+# Makes the database $2 of the backup $1; without the rights on the database itself. The login makes the database and
+# $EXTENSIONS, the owner all that the dump says.
 load_backup() {
-    sql postgres --set target="$2" --set told="$(< "$BACKUPS/$1/$TOLD")" << 'SQL'
+    sql postgres --set target="$2" --set owner="$(owner)" --set told="$(< "$BACKUPS/$1/$TOLD")" << 'SQL'
         select format('create database %I owner %I template template0 encoding %L lc_collate %L lc_ctype %L', :'target',
-            told ->> 'owner', told ->> 'encoding', told ->> 'collate', told ->> 'ctype')
+            :'owner', told ->> 'encoding', told ->> 'collate', told ->> 'ctype')
             || case told ->> 'locale_provider' when 'i' then format(' locale_provider icu icu_locale %L', told ->> 'locale')
                 when 'b' then format(' locale_provider builtin builtin_locale %L', told ->> 'locale') else '' end
             || case when told ->> 'icu_rules' <> '' then format(' icu_rules %L', told ->> 'icu_rules') else '' end
@@ -353,21 +409,71 @@ load_backup() {
         select format('revoke all on database %I from public', :'target')
         \gexec
 SQL
-    if ! run load_dump "$BACKUPS/$1/$DUMP" "$2" 2> "$SCRATCH/restore.log"; then
+    pg_restore --list "$BACKUPS/$1/$DUMP" > "$SCRATCH/list"
+    make_extensions "$1" "$2"
+    # In tables of an extension, rows of people: the owner loads them, and has no other right on them.
+    extension_tables "$2" grant to
+    if ! run as_owner load_dump "$BACKUPS/$1/$DUMP" "$2" 2> "$SCRATCH/restore.log"; then
         cat "$SCRATCH/restore.log" >&2
         fail "the backup $1 could not be restored, and the data is as it was:" \
             "$(grep -E -m 1 'error:|ERROR:' "$SCRATCH/restore.log" || tail -n 1 "$SCRATCH/restore.log")"
     fi
+    extension_tables "$2" revoke from
 }
 
-# Loads the dump $1 into the database $2.
+owner() { if [[ -n ${OWNER-} ]]; then cat "$OWNER/user"; else printf '%s' "$PGUSER"; fi; }
+extension_tables() {
+    [[ -n ${OWNER-} ]] || return 0
+    sql "$1" --set verb="$2" --set direction="$3" --set owner="$(owner)" << 'SQL'
+        select format('%s select, insert on %s %s %I', :'verb', config::regclass, :'direction', :'owner')
+        from pg_extension, unnest(extconfig) as config \gexec
+SQL
+}
+
+# Those that the database has were made by somebody who may.
+add_extensions_that_are_there() {
+    EXTENSIONS+=,$(sql "$DATABASE" <<< "select string_agg(extname, ',') from pg_extension")
+}
+
+# Makes in the database $2 the $EXTENSIONS that the backup $1 has, and takes them out of the dump's list. The owner makes
+# the others, which PostgreSQL must trust.
+make_extensions() {
+    local name schema made="" schemas="" missing=""
+    for name in $(awk '$4 == "EXTENSION" && $5 == "-" {print $6}' "$SCRATCH/list"); do
+        if [[ -z ${OWNER-} ]]; then
+            continue
+        elif [[ ,${EXTENSIONS-}, = *",$name,"* ]]; then
+            awk -v name="$name" '$4 == "EXTENSION" && $6 == name' "$SCRATCH/list" > "$SCRATCH/extension"
+            schema=$(pg_restore --use-list="$SCRATCH/extension" --file=- "$BACKUPS/$1/$DUMP" |
+                sed -nE 's/^CREATE EXTENSION IF NOT EXISTS .* WITH SCHEMA (.*);$/\1/p')
+            schema=$(sql "$2" --set name="$name" --set schema="${schema:-public}" --set owner="$(owner)" << 'SQL'
+                select (parse_ident(:'schema'))[1] as schema \gset
+                select format('create schema %I authorization %I', :'schema', :'owner') where to_regnamespace(quote_ident(:'schema')) is null \gexec
+                select format('create extension if not exists %I schema %I', :'name', :'schema') \gexec
+                select :'schema';
+SQL
+            )
+            made+=" $name" schemas+=" $schema"
+        elif [[ $(sql "$2" --set name="$name" <<< "select count(*) from pg_available_extension_versions where name = :'name' and trusted") = 0 ]]; then
+            missing+=" $name"
+        fi
+    done
+    [[ -z $missing ]] || fail "postgres_extensions: the backup $1 needs$missing, which only a superuser may make. If that is what" \
+        "you want, add it there. The data is as it was."
+    awk -v made=" $made " -v schemas=" $schemas " '
+        !($4 == "EXTENSION" && index(made, " " $6 " ") || $4 == "COMMENT" && $6 == "EXTENSION" && index(made, " " $7 " ") ||
+          $4 == "SCHEMA" && index(schemas, " " $6 " "))' "$SCRATCH/list" > "$SCRATCH/wanted"
+}
+
+# Loads the dump $1 into the database $2, as whoever is logged in, to whom all of it belongs then.
 load_dump() {
-    if (($(program_major pg_restore) <= $(server_major postgres))); then
-        pg_restore --no-password --exit-on-error --jobs=2 --dbname="$2" "$1"
+    local options=(--exit-on-error --no-owner --use-list="$SCRATCH/wanted")
+    if (($(program_major pg_restore) <= $(server_major "$2"))); then
+        pg_restore --no-password --jobs=2 "${options[@]}" --dbname="$2" "$1"
     else
         # Such as a server elsewhere. From 17 on the program begins with a setting that older servers do not know; only
         # its first line of that kind is left out, for rows may read like it.
-        pg_restore --exit-on-error --file=- "$1" | sed '0,/^SET transaction_timeout = 0;$/{//d}' |
+        pg_restore "${options[@]}" --file=- "$1" | sed '0,/^SET transaction_timeout = 0;$/{//d}' |
             sql "$2" --output=/dev/null
     fi
 }

@@ -12,23 +12,22 @@ drop() {
 }
 
 login
+trap '(($? == 0)) || note_failure drill || true' EXIT
 check_rights drill
 take_volume
 find_backup latest
-fetch_backup "$found"
 verify_backup "$found"
 check_room "$found"
-trap drop EXIT
+trap '(($? == 0)) || note_failure drill || true; drop' EXIT
 drop
 began=$SECONDS
+add_extensions_that_are_there
 load_backup "$found" "$scratch"
-counted=$(count_rows "$scratch")
-drop
-trap - EXIT
+counted=$(as_owner count_rows "$scratch")
 awk -F '|' '{printf "  %12d rows in %s\n", $2, $1}' <<< "$counted"
 read -r tables rows < <(awk -F '|' '{rows += $2} END {print NR, rows}' <<< "$counted")
 seconds=$((SECONDS - began))
-note drill "$(sql postgres --set name="$found" --set tables="$tables" --set rows="$rows" --set seconds="$seconds" << 'SQL'
+note drill "$(as_owner sql "$DATABASE" --set name="$found" --set tables="$tables" --set rows="$rows" --set seconds="$seconds" << 'SQL'
     select jsonb_build_object('backup', :'name', 'finished_at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
         'tables', :tables, 'rows', :rows, 'seconds', :seconds)
 SQL

@@ -6,10 +6,12 @@
 
 here=$(names)
 there=
+before=
 if uses_s3; then
     there=$(remote_names)
+    before=$(remote_names_before)
 fi
-for name in $(sort -u <<< "$here"$'\n'"$there"); do
+for name in $(sort -u <<< "$here"$'\n'"$there"$'\n'"$before"); do
     places=
     told=
     if grep -qxF -- "$name" <<< "$here"; then
@@ -19,6 +21,9 @@ for name in $(sort -u <<< "$here"$'\n'"$there"); do
     if grep -qxF -- "$name" <<< "$there"; then
         places+=${places:+, }'"bucket"'
         told=${told:-$(s3 cat "$(remote "$name/$TOLD")")}
+    elif grep -qxF -- "$name" <<< "$before"; then
+        places+=${places:+, }'"bucket, of no site"'
+        told=${told:-$(s3 cat "$(anywhere "$name/$TOLD")")}
     fi
     printf '{"backup": %s, "places": [%s]}\n' "$told" "$places"
 done

@@ -13,7 +13,8 @@
 #
 # Each database cluster has an archive of its own, called by its system identifier: one that is made anew never meets the
 # log of the one before, and the archive of one whose data is lost is still there. They are below $BACKUPS, or in the
-# bucket that the S3_ variables of common.sh name, where $ARCHIVE_STORAGE is s3.
+# bucket that the S3_ variables of common.sh name, where $ARCHIVE_STORAGE is s3; there below $SITE_ID, so that nobody meets
+# another site's. One that began before sites had ids stays where it is; its server notes the site's id in it.
 # shellcheck shell=bash
 set -euo pipefail
 umask 077
@@ -63,14 +64,38 @@ reach_storage() {
             "bucket's name and the login in the vault."
     }
 }
-# The archive of the server whose data this is; nothing where that cannot be read.
-own_archive() { control 'Database system identifier' "$DATA"; }
+# The archive of the server whose data this is, a path below $archives; nothing where that cannot be read.
+own_archive() {
+    local server found
+    server=$(control 'Database system identifier' "$DATA")
+    [[ -n $server ]] || return 0
+    # Asked once: a bucket counts what it is asked.
+    if [[ ! -s $SCRATCH/archive-$server ]]; then
+        found=$(archives_below "") || return 1
+        grep -qxF "$server" <<< "$found" || server=${SITE_ID:+$SITE_ID/}$server
+        printf '%s' "$server" > "$SCRATCH/archive-${server##*/}"
+    fi
+    printf '%s' "$(< "$SCRATCH/archive-${server##*/}")"
+}
 # The timeline of the data in the directory $1, 8 hex digits.
 timeline_of() { printf '%08X' "$(control "Latest checkpoint's TimeLineID" "$1")"; }
 control() { LC_ALL=C pg_controldata "$2" 2> /dev/null | sed -n "s/^$1: *//p" || true; }
 use_archive() { export PGBACKREST_REPO1_PATH=$archives/$1; }
-# The archives of all servers that there were.
-all_archives() { PGBACKREST_REPO1_PATH=$archives pgbackrest repo-ls | grep -xE '[0-9]+' || true; }
+# The archives of all servers that the site had, and those of no site.
+all_archives() {
+    local archive
+    [[ -z ${SITE_ID-} ]] || archives_below "/$SITE_ID" | sed "s,^,$SITE_ID/,"
+    for archive in $(archives_below ""); do
+        [[ $(site_of "$archive") =~ ^("${SITE_ID-}")?$ ]] && printf '%s\n' "$archive"
+    done || true
+}
+archives_below() {
+    local found
+    found=$(PGBACKREST_REPO1_PATH=$archives$1 pgbackrest repo-ls) || return 1
+    grep -xE '[0-9]+' <<< "$found" || true
+}
+# What the archive $1, which is below no site, says whose it is.
+site_of() { PGBACKREST_REPO1_PATH=$archives/$1 pgbackrest repo-get --ignore-missing site-id 2> /dev/null || true; }
 # A line for each base backup of the archive in use, oldest first: its label; its timeline, 8 hex digits; its end, in the
 # log and in seconds since 1970; how many bytes it restores.
 base_backups() {
@@ -104,6 +129,7 @@ keep() {
         if [[ -n $own && "$own $timeline" != "$known" ]]; then
             use_archive "$own"
             until pgbackrest stanza-create; do nap 10; done
+            [[ $own = */* || -z ${SITE_ID-} || -n $(site_of "$own") ]] || pgbackrest repo-put site-id <<< "$SITE_ID" || true
             say "archiving to $PGBACKREST_REPO1_PATH"
             known="$own $timeline" last=0
         fi
@@ -127,7 +153,9 @@ keep() {
 forget() {
     local archive last
     for archive in $(all_archives); do
-        [[ $archive != "${PGBACKREST_REPO1_PATH##*/}" ]] || continue
+        [[ $archive != "${PGBACKREST_REPO1_PATH#"$archives"/}" ]] || continue
+        # It may be another site's.
+        [[ $archive = */* || -n $(site_of "$archive") ]] || ! uses_s3 || continue
         # One that cannot be looked at now is not old.
         last=$(last_file "$archive") && [[ -n $last ]] || continue
         ((last < $(date +%s) - ARCHIVE_DAYS * 86400)) || continue
@@ -138,9 +166,10 @@ forget() {
             mkdir -p "$PGBACKREST_LOCK_PATH"
             pgbackrest stop
             pgbackrest stanza-delete --force
+            [[ $archive = */* ]] || pgbackrest repo-rm site-id
         ) || continue
         uses_s3 || find "$archives/$archive" -type d -empty -delete
-        say "deleted the archive of the server $archive, which ended $(moment "$last")"
+        say "deleted the archive of the server ${archive##*/}, which ended $(moment "$last")"
     done
 }
 
@@ -166,7 +195,7 @@ look_into() {
     files=$(pgbackrest repo-ls --recurse --output=json) || fail "postgres_archive: the archive $1 cannot be read."
     files=$(grep -oE '"[^"]+":\{"type":"file","size":[0-9]+,"time":[0-9]+' <<< "$files" | sed -E 's/^"([^"]+)".*:/\1 /') || true
     unset began forks
-    declare -gA began=([00000001]=$(($1 >> 32))) forks=()
+    declare -gA began=([00000001]=$((${1##*/} >> 32))) forks=()
     while read -r file came; do
         [[ $file = *.history ]] || continue
         timeline=$(basename "$file" .history)
@@ -253,7 +282,7 @@ check_major() {
     local major ours
     major=$(pgbackrest info --output=json | grep -oE '"system-id":[0-9]+,"version":"[0-9]+' | tail -n 1 | grep -oE '[0-9]+$')
     ours=$(postgres --version | grep -oE '[0-9]+' | head -n 1)
-    ((major == ours)) || fail "to_time: the archive of that moment, of the server $archive, is PostgreSQL $major's, and this one is" \
+    ((major == ours)) || fail "to_time: the archive of that moment, of the server ${archive##*/}, is PostgreSQL $major's, and this one is" \
         "PostgreSQL $ours. Restore a backup of that time."
 }
 
@@ -395,7 +424,7 @@ list() {
     local archive from to
     reach_storage
     spans "$(timelines)" | while read -r archive from to; do
-        printf '{"archive": {"server": "%s", "from": "%s", "to": "%s"}}\n' "$archive" "$(date -u -d "@$from" +%FT%TZ)" \
+        printf '{"archive": {"server": "%s", "from": "%s", "to": "%s"}}\n' "${archive##*/}" "$(date -u -d "@$from" +%FT%TZ)" \
             "$(date -u -d "@$to" +%FT%TZ)"
     done
 }
@@ -404,7 +433,8 @@ case $1 in
     push)
         DATA=$PWD
         find_storage
-        use_archive "$(own_archive)"
+        own=$(own_archive)
+        use_archive "$own"
         # The server's stop waits for this, and a bucket that is away for a minute is away for longer.
         export PGBACKREST_IO_TIMEOUT=20
         exec pgbackrest archive-push --pg1-path="$PWD" "$2"

@@ -45,7 +45,6 @@ check_rights restore
 take_volume
 find_backup "$RESTORE"
 backup=$found
-[[ -e $BACKUPS/$backup/$TOLD ]] || fetch_backup "$backup"
 verify_backup "$backup"
 check_room "$backup"
 
@@ -53,6 +52,7 @@ trap put_back EXIT
 if has "$DATABASE"; then
     # A run that was killed may have left it closed.
     open "$DATABASE"
+    add_extensions_that_are_there
     make_backup before-restore &
     child=$!
     if wait "$child"; then
@@ -70,14 +70,18 @@ began=$SECONDS
 say "restoring the backup $backup"
 load_backup "$backup" "$new"
 # A new database has no statistics: its first queries would be slow ones. An owner is warned of each table of the system.
-run psql --no-psqlrc --no-password --quiet --dbname "$new" --command 'set client_min_messages = error' --command 'analyze'
-# Of roles that are gone since there is nothing to give back; the exporter of metrics may have come since.
-admin --set told="$(< "$BACKUPS/$backup/$TOLD")" << 'SQL'
-    select format('revoke all on database %I from %I', :'new', :'told'::jsonb ->> 'owner') \gexec
-    select format('grant %s on database %I to %s', value ->> 'right', :'new', value ->> 'role')
+run as_owner psql --no-psqlrc --no-password --quiet --dbname "$new" --command 'set client_min_messages = error' --command 'analyze'
+# Of roles that are gone since there is nothing to give back; the exporter of metrics may have come since. What a backup
+# tells is no reason to change what only a superuser can: such a setting, or one of a superuser, comes back where the
+# database has it now.
+admin --set told="$(< "$BACKUPS/$backup/$TOLD")" --set owner="$(owner)" << 'SQL'
+    select format('revoke all on database %I from %I', :'new', :'owner') \gexec
+    select format('grant %s on database %I to %s', value ->> 'right', :'new',
+            case value ->> 'role' when 'public' then 'public' else to_regrole(value ->> 'role')::text end)
         || case when (value ->> 'grantable')::boolean then ' with grant option' else '' end
     from jsonb_array_elements(:'told'::jsonb -> 'rights')
-    where value ->> 'role' = 'public' or to_regrole(value ->> 'role') is not null \gexec
+    where value ->> 'right' in ('CREATE', 'CONNECT', 'TEMPORARY', 'TEMP')
+        and (value ->> 'role' = 'public' or to_regrole(value ->> 'role') is not null) \gexec
     -- A list of names is kept as text, in which each is quoted by itself; as one text it would be one name.
     select format(case when value ->> 'role' is null then 'alter database %2$I set %3$I to %4$s'
         else 'alter role %1$I in database %2$I set %3$I to %4$s' end, value ->> 'role', :'new', value ->> 'name',
@@ -87,11 +91,16 @@ admin --set told="$(< "$BACKUPS/$backup/$TOLD")" << 'SQL'
             else quote_literal(value ->> 'value') end)
     from jsonb_array_elements(:'told'::jsonb -> 'settings')
     where (value ->> 'role' is null or to_regrole(quote_ident(value ->> 'role')) is not null)
-        and value ->> 'name' <> 'kubernetes_django.connection_limit' \gexec
+        and value ->> 'name' <> 'kubernetes_django.connection_limit'
+        and (exists (select from pg_db_role_setting join pg_database as d on d.oid = setdatabase, unnest(setconfig) as setting
+                where datname = :'db' and setting = (value ->> 'name') || '=' || (value ->> 'value')
+                    and setrole = coalesce(to_regrole(quote_ident(value ->> 'role'))::oid, 0))
+            or not exists (select from pg_settings where name = lower(value ->> 'name') and context <> 'user')
+                and not exists (select from pg_roles where rolname = value ->> 'role' and rolsuper)) \gexec
     -- A database that an upgrade had closed has its limit of before in that setting.
     select format('alter database %I connection limit %s', :'new', coalesce((
-            select value ->> 'value' from jsonb_array_elements(:'told'::jsonb -> 'settings')
-            where value ->> 'name' = 'kubernetes_django.connection_limit'), :'told'::jsonb ->> 'connection_limit', '-1')) \gexec
+            select (value ->> 'value')::int from jsonb_array_elements(:'told'::jsonb -> 'settings')
+            where value ->> 'name' = 'kubernetes_django.connection_limit'), (:'told'::jsonb ->> 'connection_limit')::int, -1)) \gexec
     select format('comment on database %I is %L', :'new', shobj_description(oid, 'pg_database')) from pg_database
     where datname = :'db' \gexec
     select format('grant connect on database %I to %I', :'new', rolname) from pg_roles

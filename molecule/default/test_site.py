@@ -155,6 +155,16 @@ def test_no_secret_outside_the_secrets() -> None:
             assert hashlib.sha256(each.encode()).hexdigest() not in text, secret["metadata"]["name"]
 
 
+def test_preflight_says_where_nobody_enforces_policies() -> None:
+    """On the minikube of the tests that is so unless kube-router runs; no site is harmed by either."""
+    routers = kubectl("get", "daemonsets", "--namespace=kube-system", "-o", "name")
+    run = playbook("playbooks/preflight.yml")
+    said = " ".join((run.stdout + run.stderr).split())
+    assert run.returncode == 0, said
+    sentence = "No network plugin that is known to enforce NetworkPolicies was found: unless one does, every pod"
+    assert (sentence in said) == ("kube-router" not in routers)
+
+
 def test_what_was_changed_by_hand_is_put_back() -> None:
     kubectl("scale", "deployment/kubernetes-django", "--replicas=1")
     assert changed(playbook("playbooks/deploy.yml")) == 1

@@ -655,8 +655,8 @@ def test_13_extensions_are_the_superusers_to_make(server: Server) -> None:
     for script in ("drill", "restore"):
         said = last_line(server.script(script, RESTORE=name, EXTENSIONS="pg_trgm"))
         assert said == (
-            f"postgres_extensions: the backup {name} needs pg_stat_statements, which only a superuser may make. If that is "
-            "what you want, add it there. The data is as it was."
+            f"postgres_extensions: the backup {name} needs pg_stat_statements, which only a superuser may make. If "
+            "that is what you want, add it there. The data is as it was."
         )
     run = server.script("restore", RESTORE=name, EXTENSIONS="hstore,pg_stat_statements")
     assert run.returncode == 0, run.stdout + run.stderr

@@ -38,12 +38,12 @@ def check_schedules(values: dict[str, Any]) -> list[str]:
     in_vault = values.get("secrets_source") == "vault"
     if in_vault and values.get("postgres_backup_schedule") and not values.get("secrets_backup_signing_key"):
         findings.append(
-            "secrets_backup_signing_key: is not set, and backups are signed with it. Add vault_backup_signing_key to the "
-            "vault, 64 random letters and digits: ansible-vault edit group_vars/all/vault.yml"
+            "secrets_backup_signing_key: is not set, and backups are signed with it. Add vault_backup_signing_key to "
+            "the vault, 64 random letters and digits: ansible-vault edit group_vars/all/vault.yml"
         )
     findings += [
-        f"postgres_backup_trusted_keys: {key!r} is no public key. Copy it from what playbooks/backup.yml of the other site "
-        "says."
+        f"postgres_backup_trusted_keys: {key!r} is no public key. Copy the one that playbooks/backup.yml of the other "
+        "site tells."
         for key in values.get("postgres_backup_trusted_keys") or []
         if not PUBLIC_KEY.fullmatch(key)
     ]
@@ -54,6 +54,11 @@ def check_schedules(values: dict[str, Any]) -> list[str]:
             findings.append(
                 f"postgres_backup_s3_endpoint: {values['postgres_backup_s3_endpoint']!r} must be a URL, such as "
                 "https://s3.example.org."
+            )
+        elif values["postgres_backup_s3_endpoint"].startswith("http://") and not values["postgres_backup_s3_plain"]:
+            findings.append(
+                f"postgres_backup_s3_endpoint: {values['postgres_backup_s3_endpoint']} is no https:// address, and "
+                "whoever is on the way reads the backups. Use one, or say postgres_backup_s3_plain: true."
             )
         findings += [
             f"{name}: is not set. Add it to the vault: ansible-vault edit group_vars/all/vault.yml"

@@ -55,6 +55,6 @@ mmdebstrap --mode=root --variant=essential --format=tar --skip=cleanup/apt,clean
     --setup-hook='[ ! -d /etc/apt/auth.conf.d ] || cp -R /etc/apt/auth.conf.d "$1/etc/apt/"' \
     --setup-hook='[ ! -e /etc/apt/auth.conf ] || cp /etc/apt/auth.conf "$1/etc/apt/"' \
     "$@" \
-    --customize-hook="$here/strip.sh \"\$1\"" \
+    --customize-hook="$here/strip.sh \"\$1\" ${KEPT-}" \
     "$release" "$out.part" "$work/sources.list"
 mv "$out.part" "$out"

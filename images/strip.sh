@@ -1,7 +1,9 @@
 #!/bin/sh
-# Takes out of the root file system $1 what no running container needs, and what differs from build to build.
+# Takes out of the root file system $1 what no running container needs, and what differs from build to build. The package $2
+# stays all the same.
 set -eu
 root=$1
+kept=${2:-}
 
 # Package managers, the Perl they are written in, and what only served to install the rest. JIT compilation in
 # PostgreSQL is an option that costs 150 MB (LLVM); without it the server plans as if `jit` were off.
@@ -10,7 +12,7 @@ unwanted='adduser|apt|debconf|dpkg|init-system-helpers|libc-l10n|libdebconfclien
 |openssl|openssl-provider-legacy|perl|perl-base|perl-modules-[0-9.]+|postgresql-client-common|postgresql-common|postgresql-common-dev
 |procps|sensible-utils|ucf'
 info=$root/var/lib/dpkg/info
-packages=$(dpkg-query --admindir="$root/var/lib/dpkg" -W -f '${Package}\n' | grep -xE "$(echo "$unwanted" | tr -d '\n')")
+packages=$(dpkg-query --admindir="$root/var/lib/dpkg" -W -f '${Package}\n' | grep -xE "$(echo "$unwanted" | tr -d '\n')" | grep -vx "$kept")
 for package in $packages; do
     # Their removal scripts would call programs that are being removed.
     rm -f "$info/$package".prerm "$info/$package".postrm "$info/$package":*.prerm "$info/$package":*.postrm

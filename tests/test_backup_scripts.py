@@ -69,13 +69,16 @@ class Server:
             "KEEP_DAYS": "0",
             "KEEP_MINIMUM": "3",
             "SITE_ID": SITE,
+            "SIGNING": str(folder / "signing"),
             "KEEP_REPLACED": "true",
             "RELEASE": 'sha-"1"',
             "SCHEDULED": "true",
             "KIND": "manual",
         }
-        for name in ("backups", "tmp", "bin", "owner", "admin"):
+        for name in ("backups", "tmp", "bin", "owner", "admin", "signing", "other-signing"):
             (folder / name).mkdir()
+        (folder / "signing" / "key").write_text('"a" $secret')
+        (folder / "other-signing" / "key").write_text("another one's")
         for login, user in (("owner", "the owner"), ("admin", "postgres")):
             (folder / login / "user").write_text(user)
             (folder / login / "password").write_text("not asked for over the socket")
@@ -274,7 +277,7 @@ def test_error_of_sql_is_final(server: Server) -> None:
     told = json.loads(path.read_text())
     told["settings"].append({"role": None, "name": "no_such_setting", "value": "1"})
     path.write_text(json.dumps(told))
-    run = server.script("restore", RESTORE=name)
+    run = server.script("restore", RESTORE=name, UNSIGNED="true")
     assert run.returncode == 3
     assert run.stderr.strip().splitlines()[-1].endswith('unrecognized configuration parameter "no_such_setting"')
     assert server.sql(CHECKSUM) == before
@@ -404,7 +407,7 @@ def test_bad_backup_is_refused_and_nothing_is_touched(server: Server, spoil: str
             dump.unlink()
             message = f"backup: {name} has lost its database.dump"
     for script in ("restore", "drill"):
-        assert message in last_line(server.script(script, RESTORE=name))
+        assert message in last_line(server.script(script, RESTORE=name, UNSIGNED="true"))
     assert server.names() == [name]
     assert server.sql(CHECKSUM).startswith(str(ROWS))
 
@@ -542,7 +545,7 @@ def test_13_hostile_backup_json_gains_nothing(hostile: Server) -> None:
         {"settings": [{"role": None, "name": "kubernetes_django.connection_limit", "value": f"-1; {evil}"}]},
     ):
         path.write_text(json.dumps(good | change))
-        run = server.script("restore", RESTORE=name)
+        run = server.script("restore", RESTORE=name, UNSIGNED="true")
         assert "invalid input syntax for type integer" in run.stderr
         assert is_unharmed(server)
     path.write_text(
@@ -569,16 +572,72 @@ def test_13_hostile_backup_json_gains_nothing(hostile: Server) -> None:
     )
     told = json.loads(path.read_text())
     for place, said in (("rights", "invalid name syntax"), ("settings", "configuration parameter")):
-        run = server.script("restore", RESTORE=name)
+        run = server.script("restore", RESTORE=name, UNSIGNED="true")
         assert said in run.stderr
         assert is_unharmed(server)
         del told[place][-2 if place == "rights" else -1]
         path.write_text(json.dumps(told))
-    run = server.script("restore", RESTORE=name)
+    run = server.script("restore", RESTORE=name, UNSIGNED="true")
     assert run.returncode == 0, run.stdout + run.stderr
     assert is_unharmed(server)
     assert server.sql(SETTINGS) == ""
     assert server.sql("select datdba::regrole from pg_database where datname = current_database()") == '"the owner"'
+
+
+SIGNED_BY_NOBODY = "neither this site's nor of one in postgres_backup_trusted_keys, or its backup.json was altered."
+
+
+@pytest.mark.parametrize("spoil", ["altered", "other dump", "other key", "renamed", "no signature", "no key"])
+def test_13_unsigned_or_altered_backup_is_refused(server: Server, spoil: str) -> None:
+    """The checksum alone lies beside the dump: whoever writes there writes both."""
+    before = server.sql(CHECKSUM)
+    name = server.backup_to(
+        {"other key": {"SIGNING": str(server.folder / "other-signing")}, "no key": {"SIGNING": ""}}.get(spoil, {})
+    )
+    place = server.backups / name
+    path, message = place / "backup.json", SIGNED_BY_NOBODY
+    told = json.loads(path.read_text())
+    match spoil:
+        case "altered":
+            path.write_text(json.dumps(told | {"release": "other"}))
+        case "other dump":
+            with (place / "database.dump").open("ab") as dump:
+                dump.write(b"more")
+            sha = subprocess.run(["sha256sum", dump.name], capture_output=True, text=True).stdout.split()[0]
+            path.write_text(json.dumps(told | {"sha256": sha}))
+        case "renamed":
+            # An old one in the place of the latest.
+            (name,) = days("manual", -1)
+            place.rename(server.backups / name)
+            message = f"{name} is the backup {told['name']} under another name."
+        case "no signature":
+            (place / "backup.json.sig").unlink()
+    if spoil.startswith("no "):
+        message = (
+            f"backup: {name} is not signed. If you trust it, as one that was made before backups were signed, say -e "
+        )
+        message += "postgres_backup_unsigned=true."
+    for script in ("restore", "drill"):
+        said = last_line(server.script(script, RESTORE="latest"))
+        assert said.startswith("backup: ")
+        assert message in said
+    assert server.names() == [name]
+    if spoil != "other dump":
+        assert server.script("restore", RESTORE="latest", UNSIGNED="true").returncode == 0
+    assert server.sql(CHECKSUM) == before
+
+
+def test_13_backup_of_a_site_that_is_trusted(server: Server) -> None:
+    run = server.script("backup", SITE_ID=OTHER, SIGNING=str(server.folder / "other-signing"))
+    (key,) = re.findall("signed it; the public key of this site is (MCowBQYDK2VwAyEA.{43}=)", run.stdout)
+    (name,) = server.names()
+    assert SIGNED_BY_NOBODY in last_line(server.script("restore", RESTORE=name))
+    run = server.script("restore", RESTORE=name, TRUSTED=f"MCowBQYDK2VwAyEA{'A' * 43}=,{key}")
+    assert run.returncode == 0, run.stdout + run.stderr
+    # The key itself is in no file of a backup.
+    text = b"".join(path.read_bytes() for path in server.backups.rglob("*") if path.is_file())
+    assert b"another one's" not in text
+    assert not (server.folder / "tmp" / "signing.pem").exists()
 
 
 def test_13_extensions_are_the_superusers_to_make(server: Server) -> None:
@@ -596,8 +655,8 @@ def test_13_extensions_are_the_superusers_to_make(server: Server) -> None:
     for script in ("drill", "restore"):
         said = last_line(server.script(script, RESTORE=name, EXTENSIONS="pg_trgm"))
         assert said == (
-            f"postgres_extensions: the backup {name} needs pg_stat_statements, which only a superuser may make. If that is "
-            "what you want, add it there. The data is as it was."
+            f"postgres_extensions: the backup {name} needs pg_stat_statements, which only a superuser may make. If "
+            "that is what you want, add it there. The data is as it was."
         )
     run = server.script("restore", RESTORE=name, EXTENSIONS="hstore,pg_stat_statements")
     assert run.returncode == 0, run.stdout + run.stderr
@@ -874,7 +933,7 @@ def test_what_fills_the_volume_all_the_same_clears_up(server: Server, large: str
     with SmallVolume(server) as volume:
         volume.wait()
         volume.leave(45)
-        run = server.script(script, RESTORE=large)
+        run = server.script(script, RESTORE=large, UNSIGNED="true")
         assert run.returncode != 0, run.stdout + run.stderr
         volume.wait()
         assert server.sql(CHECKSUM) == before
@@ -1004,6 +1063,8 @@ def test_9_retention_in_a_bucket_is_that_of_the_volume(server: Server, bucket: B
         assert run.returncode == 0, run.stdout + run.stderr
         wanted = [good, *server.names()]
     assert sorted(path.name for path in place.iterdir()) == wanted
+    files = ["backup.json", "backup.json.sig", "database.dump"]
+    assert sorted(path.name for path in (place / wanted[-1]).iterdir()) == files
     before = server.names()
     refused = bucket.variables | {"S3_BUCKET": "elsewhere"}
     assert "refused: " in last_line(server.script("backup", **refused, KEEP="2"))
@@ -1054,7 +1115,7 @@ def test_9_backups_of_another_site_on_the_volume_are_not_counted(server: Server)
         server.sql("delete from note")
         shutil.copytree(server.backups / others[1], server.backups / f"{OTHER}-{others[1]}", dirs_exist_ok=True)
         subprocess.run(["chown", "-R", "postgres:postgres", server.backups], check=True)
-        run = server.script("restore", RESTORE=given)
+        run = server.script("restore", RESTORE=given, UNSIGNED="true")
         assert run.returncode == 0, run.stdout + run.stderr
         assert server.sql(CHECKSUM) == before
 

@@ -30,6 +30,18 @@ def refused(project: Project, *arguments: str, **environment: str) -> str:
     return seen
 
 
+def test_vault_that_is_older_than_signatures(project: Project) -> None:
+    """It is as good as ever where no schedule asks for backups, which would be unsigned."""
+    project.write_vault(yaml.safe_dump(VAULT))
+    seen = refused(project)
+    assert "secrets_backup_signing_key" not in seen
+    seen = refused(project, "-e", "postgres_backup_schedule=@daily")
+    assert (
+        "secrets_backup_signing_key: is not set, and backups are signed with it. Add vault_backup_signing_key to the "
+        "vault, 64 random letters and digits: ansible-vault edit group_vars/all/vault.yml"
+    ) in seen
+
+
 @pytest.mark.parametrize(
     ("variable", "message"),
     [
@@ -92,6 +104,12 @@ def refused(project: Project, *arguments: str, **environment: str) -> str:
             "postgres_archive_storage: s3 needs a po",
         ),
         ("postgres_backup_s3_ca=mine", "postgres_backup_s3_ca: is no certificate, PEM."),
+        (
+            '{"postgres_backup_s3_endpoint": "http://s3.example.org", "postgres_backup_s3_bucket": "a"}',
+            "postgres_backup_s3_endpoint: http://s3.example.org is no https:// address",
+        ),
+        ('{"postgres_backup_trusted_keys": ["mine"]}', "postgres_backup_trusted_keys: 'mine' is no public key."),
+        ("postgres_backup_minimum=0", "postgres_backup_minimum: 0 is out of range, it goes from 1 to 10000."),
         ("storage_kind=nfs", "value of storage_kind must be one of: hostpath, class, claim, got: nfs"),
         ('{"django_resources": {"limits": {"memroy": "1Gi"}}}', "memroy"),
         ('{"django_environment": [1]}', "django_environment"),

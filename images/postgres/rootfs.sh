@@ -8,7 +8,9 @@ case $major in
     17) release=trixie ;;
     *) echo "rootfs.sh: no Debian release with PostgreSQL $major is known here" >&2; exit 1 ;;
 esac
+# It signs backups.
+export KEPT=openssl
 exec "$here/../debian.sh" "$1" "$release" \
-    --include="ca-certificates,locales,netbase,pgbackrest,postgresql-$major,prometheus-postgres-exporter,rclone,tzdata" \
+    --include="ca-certificates,locales,netbase,openssl,pgbackrest,postgresql-$major,prometheus-postgres-exporter,rclone,tzdata" \
     --essential-hook="$here/before.sh \"\$1\"" \
     --customize-hook="$here/after.sh \"\$1\" $major"

@@ -170,6 +170,13 @@ def test_wrong_backups_are_refused_in_a_sentence(backup: str) -> None:
         "20200101T000000Z-none": "backup: there is no backup 20200101T000000Z-none. There are: ",
         "../../etc": 'backup: "../../etc" is no name of a backup.',
     }.items():
+        run = playbook("playbooks/restore.yml", "-e", f"backup={name}", "-e", "postgres_backup_unsigned=true")
+        assert run.returncode != 0
+        assert message in run.stdout, run.stdout
+    for name, message in {
+        "20200101T000000Z-cut": f"backup: 20200101T000000Z-cut is the backup {backup} under another name.",
+        "20200101T000000Z-newer": "backup: the signature of 20200101T000000Z-newer is neither this site's",
+    }.items():
         run = playbook("playbooks/restore.yml", "-e", f"backup={name}")
         assert run.returncode != 0
         assert message in run.stdout, run.stdout

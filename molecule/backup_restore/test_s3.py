@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import programs
 import pytest
-from scenario import NAME, ask, changed, kubectl, playbook, sql, wait_for_base_backup
+from scenario import NAME, ask, changed, kubectl, playbook, site_id, sql, wait_for_base_backup
 from test_backup_restore import made, note, now, shell, wait_until_archived
 
 
@@ -39,8 +39,8 @@ def test_backup_outlives_its_volume(bucket: programs.Bucket) -> None:
     run = playbook("playbooks/backup.yml", *extra(bucket))
     name = made(run)
     assert f"copied it to {bucket.endpoint}, bucket bucket" in run.stdout
-    copy = bucket.files / "bucket" / NAME / name
-    assert {path.name for path in copy.iterdir()} == {"database.dump", "backup.json"}
+    copy = bucket.files / "bucket" / NAME / site_id() / name
+    assert {path.name for path in copy.iterdir()} == {"database.dump", "backup.json", "backup.json.sig"}
 
     shell(f"rm -r {name}")
     listed = playbook("playbooks/backups.yml", *extra(bucket)).stdout

@@ -184,9 +184,21 @@ def wait_for(condition: Callable[[], bool], seconds: float, told: Callable[[], s
     return time.monotonic() - began
 
 
+def site_id() -> str:
+    """The site's own id, below which its backups and its archive are in a place that it may share."""
+    return base64.b64decode(kubectl("get", "secret", "site-id", "-o", "jsonpath={.data.id}")).decode()
+
+
 def wait_for_base_backup(archives: Path = Path(f"/data/{NAMESPACE}-backups/archive")) -> None:
     """Wait until pgBackRest has noted a base backup of this server as complete."""
-    noted = archives / sql("select system_identifier from pg_control_system()") / "backup" / "main" / "backup.info"
+    noted = (
+        archives
+        / site_id()
+        / sql("select system_identifier from pg_control_system()")
+        / "backup"
+        / "main"
+        / "backup.info"
+    )
     wait_for(
         lambda: noted.exists() and "backup-timestamp-stop" in noted.read_text(),
         120,

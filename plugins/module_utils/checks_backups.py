@@ -23,6 +23,9 @@ SCHEDULES = ("postgres_backup_schedule", "postgres_drill_schedule")
 # As Kubernetes takes them: five fields, or a word.
 SCHEDULE = re.compile(r"@(yearly|annually|monthly|weekly|daily|midnight|hourly)|[\d*/,-]+( +[\dA-Za-z*/,?-]+){4}")
 
+# An Ed25519 key, as PEM has it between its lines.
+PUBLIC_KEY = re.compile(r"MCowBQYDK2VwAyEA[A-Za-z0-9+/]{43}=")
+
 
 def check_schedules(values: dict[str, Any]) -> list[str]:
     """A schedule that Kubernetes would refuse, and S3 settings that need each other."""
@@ -32,6 +35,18 @@ def check_schedules(values: dict[str, Any]) -> list[str]:
         for name in SCHEDULES
         if values.get(name) and not SCHEDULE.fullmatch(values[name])
     ]
+    in_vault = values.get("secrets_source") == "vault"
+    if in_vault and values.get("postgres_backup_schedule") and not values.get("secrets_backup_signing_key"):
+        findings.append(
+            "secrets_backup_signing_key: is not set, and backups are signed with it. Add vault_backup_signing_key to "
+            "the vault, 64 random letters and digits: ansible-vault edit group_vars/all/vault.yml"
+        )
+    findings += [
+        f"postgres_backup_trusted_keys: {key!r} is no public key. Copy the one that playbooks/backup.yml of the other "
+        "site tells."
+        for key in values.get("postgres_backup_trusted_keys") or []
+        if not PUBLIC_KEY.fullmatch(key)
+    ]
     if values.get("postgres_backup_s3_endpoint"):
         if not values["postgres_backup_s3_bucket"]:
             findings.append("postgres_backup_s3_bucket: is empty. Name the bucket that the backups go to.")
@@ -39,6 +54,11 @@ def check_schedules(values: dict[str, Any]) -> list[str]:
             findings.append(
                 f"postgres_backup_s3_endpoint: {values['postgres_backup_s3_endpoint']!r} must be a URL, such as "
                 "https://s3.example.org."
+            )
+        elif values["postgres_backup_s3_endpoint"].startswith("http://") and not values["postgres_backup_s3_plain"]:
+            findings.append(
+                f"postgres_backup_s3_endpoint: {values['postgres_backup_s3_endpoint']} is no https:// address, and "
+                "whoever is on the way reads the backups. Use one, or say postgres_backup_s3_plain: true."
             )
         findings += [
             f"{name}: is not set. Add it to the vault: ansible-vault edit group_vars/all/vault.yml"

@@ -13,6 +13,7 @@ FROM_VAULT = {
     "secrets_postgres_owner_password",
     "secrets_postgres_admin_password",
     "secrets_django_secret_key",
+    "secrets_backup_signing_key",
     "secrets_backup_s3_access_key",
     "secrets_backup_s3_secret_key",
     "postgres_external_owner_password",
@@ -32,6 +33,8 @@ def wanted(values: dict[str, Any]) -> dict[str, dict[str, str]]:
         "secrets_postgres_admin": {"password": "secrets_postgres_admin_password"},
         "secrets_django": {"secret-key": "secrets_django_secret_key"},
     }
+    if values.get("postgres_backup_schedule") or values.get("secrets_backup_signing_key"):
+        secrets["secrets_backup_signing"] = {"key": "secrets_backup_signing_key"}
     if values.get("postgres_backup_s3_endpoint"):
         secrets["secrets_backup_s3"] = {
             "access-key": "secrets_backup_s3_access_key",

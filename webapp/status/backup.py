@@ -1,10 +1,10 @@
 """Backups and drills: as their Jobs note them in the comment on the database, or as a file tells them.
 
-The comment is `{"kubernetes_django": {"backup": {…}, "failed_backup": {…}, "drill": {…}, "failed_drill": {…}}}`; a failure
-is in it until the next success. The file that BACKUP_STATUS_FILE names holds what is in `backup`,
+The comment is `{"kubernetes_django": {"backup": {…}, "failed_backup": {…}, "drill": {…}, "failed_drill": {…}}}`. A
+failure is in it until the next success. The file that BACKUP_STATUS_FILE names holds what is in `backup`:
 `{"name": "…", "finished_at": "2026-01-31T02:00:00+00:00", "size_bytes": 12345, "scheduled": true}`. Without a file, and
-without a comment, nothing is said of backups, unless a schedule asks for them and the first one is overdue; a file that is named
-and not there means: no backup yet.
+without a comment, nothing is said of backups, unless a schedule asks for them and the first one is overdue. A file that
+is named and not there means: no backup yet.
 """
 
 from __future__ import annotations

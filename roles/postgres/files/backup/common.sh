@@ -7,6 +7,8 @@
 #   LOGIN LOGIN_USER        directory with the files user and password; where there is no file user, its name
 #   OWNER                   directory with the login of the database's owner, where that above is the superuser; else empty
 #   EXTENSIONS              those that a superuser makes, with commas between them
+#   SIGNING                 directory with the file key, by which backups are signed; where there is no file they are not
+#   TRUSTED UNSIGNED        other sites' public keys, with commas between them; true: signatures are not looked at
 #   KEEP KEEP_DAYS          how many backups stay, and for how many days (0: for ever)
 #   KEEP_MINIMUM            how many stay whatever their age
 #   SITE_ID                 the site's own id: another site's backups, on the same volume or in the same bucket, are not
@@ -20,7 +22,7 @@
 set -euo pipefail
 umask 077
 
-DUMP=database.dump TOLD=backup.json SCRATCH=${TMPDIR:-/tmp}
+DUMP=database.dump TOLD=backup.json SIGNATURE=backup.json.sig SCRATCH=${TMPDIR:-/tmp}
 # A dump cannot wait for ever for a table that a migration has locked.
 LOCK_SECONDS=120
 
@@ -165,6 +167,50 @@ all_names() {
     { names; ! uses_s3 || remote_names; } | sort -u
 }
 
+# --- signatures ---------------------------------------------------------------------------------------------------
+#
+# Ed25519 over backup.json, which has the checksum of the dump. The key is in no bucket: who writes there signs nothing.
+
+has_key() { [[ -s ${SIGNING:-/nowhere}/key ]]; }
+# The site's private key, DER: its 32 bytes are the checksum of the secret, before them what says that it is one.
+private_key() {
+    local bytes
+    command -v openssl > /dev/null || fail "secrets_backup_signing_key: this image has no openssl, which signs backups. The" \
+        "one that is built here has (image_source: debian), and the official one."
+    bytes=302e020100300506032b657004220420$(sha256sum < "$SIGNING/key" | cut -d ' ' -f 1)
+    # shellcheck disable=SC2059  # the bytes themselves, which are no text
+    printf "$(sed 's/../\\x&/g' <<< "$bytes")"
+}
+# As postgres_backup_trusted_keys has it.
+public_key() { private_key | openssl pkey -inform DER -pubout | sed '/-----/d'; }
+
+sign() {
+    has_key || { say "the backup is not signed: the vault has no vault_backup_signing_key" && return 0; }
+    private_key | openssl pkey -inform DER -out "$SCRATCH/signing.pem"
+    openssl pkeyutl -sign -rawin -inkey "$SCRATCH/signing.pem" -in "$1/$TOLD" -out "$1/$SIGNATURE"
+    rm "$SCRATCH/signing.pem"
+    say "signed it; the public key of this site is $(public_key)"
+}
+
+# Refuses a backup $1 whose backup.json nobody has signed who is trusted here, or that has another one's name.
+check_signature() {
+    local key name site
+    [[ ${UNSIGNED-} != true ]] || return 0
+    [[ -f $BACKUPS/$1/$SIGNATURE ]] || fail "backup: $1 is not signed. If you trust it, as one that was made before backups were" \
+        "signed, say -e postgres_backup_unsigned=true."
+    for key in $(! has_key || public_key) $(tr ',' ' ' <<< "${TRUSTED-}"); do
+        printf '%s\n' '-----BEGIN PUBLIC KEY-----' "$key" '-----END PUBLIC KEY-----' > "$SCRATCH/public.pem"
+        if openssl pkeyutl -verify -rawin -pubin -inkey "$SCRATCH/public.pem" -sigfile "$BACKUPS/$1/$SIGNATURE" \
+            -in "$BACKUPS/$1/$TOLD" > /dev/null 2>&1; then
+            name=$(told "$1" "told ->> 'name'") site=$(told "$1" "told ->> 'site_id'")
+            [[ $1 = "$name" || $1 = "$site-$name" ]] || fail "backup: $1 is the backup $name under another name. Choose another one."
+            return 0
+        fi
+    done
+    fail "backup: the signature of $1 is neither this site's nor of one in postgres_backup_trusted_keys, or its $TOLD was altered." \
+        "Choose another one."
+}
+
 # --- making one ---------------------------------------------------------------------------------------------------
 
 # What pg_restore makes of a dump: every table's data is read to its end, nothing is restored.
@@ -228,6 +274,7 @@ make_backup() {
         from pg_database where datname = current_database()
 SQL
     [[ -s $part/$TOLD ]] || fail "the volume of the backups is full ($(free_space)); nothing is kept of this backup."
+    sign "$part"
     sync -f "$part/$DUMP" "$part/$TOLD"
     mv "$part" "$BACKUPS/$made"
     sync -f "$BACKUPS"
@@ -239,6 +286,7 @@ copy_to_s3() {
     # Asked for a list, S3 says what it has against a login or a bucket; refusing an object, often no more than a number.
     s3 lsf --max-depth 1 "s3:$S3_BUCKET" > /dev/null
     s3 copyto "$BACKUPS/$1/$DUMP" "$(remote "$1/$DUMP")"
+    [[ ! -e $BACKUPS/$1/$SIGNATURE ]] || s3 copyto "$BACKUPS/$1/$SIGNATURE" "$(remote "$1/$SIGNATURE")"
     s3 copyto "$BACKUPS/$1/$TOLD" "$(remote "$1/$TOLD")"
     say "copied it to $S3_ENDPOINT, bucket $S3_BUCKET"
 }
@@ -278,7 +326,7 @@ delete_superfluous_in_s3() {
         END {for (name in complete) print name, size[name] + 0}' <<< "$files" | superfluous)
     for name in $old; do
         s3 deletefile "$(remote "$name/$TOLD")"
-        s3 deletefile "$(remote "$name/$DUMP")"
+        s3 delete "$(remote "$name")"
         say "deleted the backup $name from the bucket"
     done
 }
@@ -325,6 +373,9 @@ SQL
 # volume does not have it. The name of its directory there is in $found.
 find_backup() {
     local all before="" name=${1##*/}
+    # Whosever it is.
+    found=${1/\//-}
+    [[ $name = latest || ! -e $BACKUPS/$found/$TOLD ]] || return 0
     [[ $1 != */* ]] || local SITE_ID=${1%/*}
     all=$(all_names)
     ! uses_s3 || before=$(remote_names_before)
@@ -349,8 +400,7 @@ fetch_backup() {
     mkdir "$BACKUPS/.$2.part"
     place=$(remote "$1")
     grep -qxF -- "$1" <<< "$(remote_names)" || place=$(anywhere "$1")
-    s3 copyto "$place/$DUMP" "$BACKUPS/.$2.part/$DUMP"
-    s3 copyto "$place/$TOLD" "$BACKUPS/.$2.part/$TOLD"
+    s3 copy --include "/$DUMP" --include "/$TOLD" --include "/$SIGNATURE" "$place" "$BACKUPS/.$2.part"
     mv "$BACKUPS/.$2.part" "$BACKUPS/$2"
 }
 
@@ -362,6 +412,7 @@ told() {
 # Refuses a backup that is not what it was when it was made, or that this server is too old for.
 verify_backup() {
     local sha now major server
+    check_signature "$1"
     [[ -f $BACKUPS/$1/$DUMP ]] || fail "backup: $1 has lost its $DUMP. Choose another one."
     sha=$(told "$1" "told ->> 'sha256'")
     now=$(sha256sum < "$BACKUPS/$1/$DUMP" | cut -d ' ' -f 1)

@@ -28,11 +28,12 @@ def apply(*objects: dict) -> None:
 
 def images() -> list[str]:
     """Arguments that take the images of the site as they are: an account without rights builds none."""
-    found = [
-        items(kind, "-l", f"app.kubernetes.io/component={component}")[0]["spec"]["template"]["spec"]["containers"][0]
+    web, database = (
+        items(kind, "-l", f"app.kubernetes.io/component={component}")[0]["spec"]["template"]["spec"]["containers"]
         for kind, component in (("deployments", "web"), ("statefulsets", "database"))
-    ]
-    return ["-e", f"django_image={found[0]['image']}", "-e", f"image_postgres_reference={found[1]['image']}"]
+    )
+    variables = {"django_image": web[0], "django_proxy_image": web[1], "image_postgres_reference": database[0]}
+    return ["-e", json.dumps({name: container["image"] for name, container in variables.items()})]
 
 
 def other_site(name: str, *more: str) -> list[str]:

@@ -81,7 +81,7 @@ def test_service_without_pods_fails() -> None:
     finally:
         kubectl("delete", "service", "empty")
     assert run.returncode != 0
-    assert "the API server says: no endpoints available for service" in run.stdout
+    assert "the API server says: no endpoints available for service" in words(run)
 
 
 def test_account_that_may_not_ask(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_given_url_that_answers_wrongly_fails() -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         run = answer(given=url)
     assert run.returncode != 0
-    assert f"django_url: {url}/ does not answer as it should: no answer in time" in run.stdout
+    assert f"django_url: {url}/ does not answer as it should: no answer in time" in words(run)
 
 
 def test_ingress_that_answers_wrongly_is_a_warning() -> None:

@@ -66,7 +66,8 @@ def test_operational(database):
     assert 1 <= facts["database"]["connections"]["used"] <= 37
     assert facts["migrations"]["applied"] == facts["migrations"]["total"] == 32
     assert facts["migrations"]["latest"]["name"] == "sessions.0001_initial"
-    assert {app["app"] for app in facts["migrations"]["apps"]} == {"admin", "auth", "contenttypes", "notes", "sessions"}
+    apps = {app["app"] for app in facts["migrations"]["apps"]}
+    assert apps == {"admin", "auth", "axes", "contenttypes", "notes", "sessions"}
     assert facts["runtime"]["release"] == "v2"
     assert facts["runtime"]["pod"] == "kubernetes-django-7d9f-abcde"
     assert "backup" not in facts

@@ -20,6 +20,8 @@ VARIABLES = {
     "nginx_reference": "",
     "with_nginx": True,
     "build_args": {},
+    "delivery": "auto",
+    "platform": "",
     "base_python": "docker.io/library/python:3.13.12-slim-trixie",
     "base_postgres": "docker.io/library/postgres:17.12-trixie",
     "base_nginx": "docker.io/nginxinc/nginx-unprivileged:1.28.0-alpine3.21",

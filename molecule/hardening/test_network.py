@@ -128,8 +128,9 @@ def test_own_pods_reach_nothing_else(enforced: None) -> None:
 def test_the_database_reaches_nothing(enforced: None) -> None:
     """Not even names: it answers, and asks nobody. The stranger reaches what it tries."""
     dns = json.loads(kubectl("get", "service", "kube-dns", "-n", "kube-system", "-o", "json"))["spec"]["clusterIP"]
-    web = address("web")
-    for host, port in ((dns, 53), (web, 8000)):
+    containers = items("pods", "-l", "app.kubernetes.io/component=web")[0]["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for container in containers for port in container.get("ports", [])}
+    for host, port in ((dns, 53), (address("web"), ports["http"])):
         assert way("stranger", host, port) == "open", f"{host}:{port}"
         assert way("server", host, port) == "closed", f"{host}:{port}"
 

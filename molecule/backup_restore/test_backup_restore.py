@@ -210,9 +210,14 @@ def test_restore_that_was_killed_converges(rows: dict[str, str], backup: str) ->
 HUGE = {"requests": {"cpu": "1000", "memory": "64Mi"}, "limits": {"cpu": "1000", "memory": "512Mi"}}
 
 
+def of_restores() -> set[str]:
+    """Jobs of restores, and their pods; those that came to their end stay for a while."""
+    return {item["metadata"]["name"] for item in items("jobs,pods") if "restore" in item["metadata"]["name"]}
+
+
 def fails_for_good(*arguments: str) -> None:
     """A restore whose pod finds no node is reported as failed: it has not happened, and no Job is left to do it."""
-    texts = sql("select text from notes_note order by id")
+    texts, before = sql("select text from notes_note order by id"), of_restores()
     run = playbook("playbooks/restore.yml", *arguments)
     assert run.returncode != 0, run.stdout
     assert "finds no node" in run.stdout, run.stdout
@@ -221,8 +226,7 @@ def fails_for_good(*arguments: str) -> None:
         "The Job is deleted: nothing of it happens later." in said
         or "Nothing was restored, and nothing will be" in said
     )
-    jobs = [job["metadata"]["name"] for job in items("jobs,pods") if "restore" in job["metadata"]["name"]]
-    assert jobs == []
+    assert of_restores() <= before
     assert sql("select text from notes_note order by id") == texts
     assert ask("/api/notes", {"text": "written after a restore that failed"})[0] == 201
 

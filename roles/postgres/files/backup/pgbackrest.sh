@@ -217,7 +217,9 @@ bases_towards() {
             continue
         fi
         while read -r other fork; do
-            ((${other:-0} != 16#$timeline || $(place "$ended") > $(place "$fork"))) || printf '%s\n' "$base"
+            # A timeline that goes back to none has one empty line.
+            [[ -n $other ]] || continue
+            ((other != 16#$timeline || $(place "$ended") > $(place "$fork"))) || printf '%s\n' "$base"
         done <<< "${forks[$1]-}"
     done <<< "$bases"
 }

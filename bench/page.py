@@ -91,19 +91,7 @@ def main() -> int:
     servers.manage("collectstatic", "--noinput", "-v0", env={"DJANGO_BUILD": "true"})
     postgres = servers.Postgres(servers.free_port())
     ports = {"tutorial": servers.free_port(), "webapp": servers.free_port()}
-    common = postgres.app_env("migrated")
-    set_ups = {
-        "tutorial": (
-            ["--workers=3", "--timeout=180", f"--bind=127.0.0.1:{ports['tutorial']}", "tutorial:application"],
-            ROOT / "bench",
-            common,
-        ),
-        "webapp": (
-            ["--config=gunicorn.conf.py", "kubernetes_django.wsgi"],
-            ROOT / "webapp",
-            common | {"PORT": str(ports["webapp"]), "CPU_LIMIT": "1"},
-        ),
-    }
+    set_ups = commands(ports, postgres.app_env("migrated"))
     if options.proxy:
         set_ups["proxy"] = set_ups["webapp"]
     results: dict[str, list[tuple[float, float, int]]] = {name: [] for name in set_ups}
@@ -120,6 +108,27 @@ def main() -> int:
         postgres.remove()
     print(f"\n{CONNECTIONS} connections, one core for the web server, median of {options.rounds} rounds:")
     return 0 if judge(results) else 1
+
+
+def commands(ports: dict[str, int], common: dict[str, str]) -> dict[str, tuple[list[str], Path, dict[str, str]]]:
+    """Name of each set-up -> gunicorn's arguments, its folder and its environment.
+
+    Args:
+        ports: name -> where it listens.
+        common: the environment that all have, with the database's login.
+    """
+    return {
+        "tutorial": (
+            ["--workers=3", "--timeout=180", f"--bind=127.0.0.1:{ports['tutorial']}", "tutorial:application"],
+            ROOT / "bench",
+            common,
+        ),
+        "webapp": (
+            ["--config=gunicorn.conf.py", "kubernetes_django.wsgi"],
+            ROOT / "webapp",
+            common | {"PORT": str(ports["webapp"]), "CPU_LIMIT": "1"},
+        ),
+    }
 
 
 @contextlib.contextmanager

@@ -533,6 +533,21 @@ def test_13_hostile_dump_of_an_event_trigger_is_refused(hostile: Server) -> None
         assert 'permission denied to create event trigger "theirs"' in said
 
 
+def hostile_words(evil: str) -> dict[str, object]:
+    """What a stranger could write into backup.json, with the SQL that is to be run by the way."""
+    rights = [
+        {"role": "public", "right": f'CONNECT on database postgres to "the app"; {evil}; --', "grantable": False},
+        {"role": f'"the app"; {evil}', "right": "CONNECT", "grantable": False},
+        {"role": '"the app"', "right": "CONNECT", "grantable": False},
+    ]
+    settings = [
+        {"role": "postgres", "name": "search_path", "value": "theirs"},
+        {"role": None, "name": "session_preload_libraries", "value": "auto_explain"},
+        {"role": None, "name": f"work_mem to 1; {evil}; --", "value": "1"},
+    ]
+    return {"owner": "postgres", "rights": rights, "settings": settings}
+
+
 def test_13_hostile_backup_json_gains_nothing(hostile: Server) -> None:
     """Rights, settings and limits become SQL of the superuser."""
     server = hostile
@@ -548,28 +563,7 @@ def test_13_hostile_backup_json_gains_nothing(hostile: Server) -> None:
         run = server.script("restore", RESTORE=name, UNSIGNED="true")
         assert "invalid input syntax for type integer" in run.stderr
         assert is_unharmed(server)
-    path.write_text(
-        json.dumps(
-            good
-            | {
-                "owner": "postgres",
-                "rights": [
-                    {
-                        "role": "public",
-                        "right": f'CONNECT on database postgres to "the app"; {evil}; --',
-                        "grantable": False,
-                    },
-                    {"role": f'"the app"; {evil}', "right": "CONNECT", "grantable": False},
-                    {"role": '"the app"', "right": "CONNECT", "grantable": False},
-                ],
-                "settings": [
-                    {"role": "postgres", "name": "search_path", "value": "theirs"},
-                    {"role": None, "name": "session_preload_libraries", "value": "auto_explain"},
-                    {"role": None, "name": f"work_mem to 1; {evil}; --", "value": "1"},
-                ],
-            }
-        )
-    )
+    path.write_text(json.dumps(good | hostile_words(evil)))
     told = json.loads(path.read_text())
     for place, said in (("rights", "invalid name syntax"), ("settings", "configuration parameter")):
         run = server.script("restore", RESTORE=name, UNSIGNED="true")

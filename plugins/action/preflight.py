@@ -215,7 +215,7 @@ class ActionModule(ActionBase):
             if isinstance(values.get(name), int) and not low <= values[name] <= high
         ]
         if not findings:
-            findings += checks_django.check_options(values) + checks_backups.check_schedules(values)
+            findings += checks_django.check_options(values) + checks_backups.check_options(values)
             findings += check_exporter(values) + check_proxy(values) + checks_registry.check_logins(values)
             findings += checks_ingress.check_options(values)
         return values, findings

@@ -27,14 +27,28 @@ SCHEDULE = re.compile(r"@(yearly|annually|monthly|weekly|daily|midnight|hourly)|
 PUBLIC_KEY = re.compile(r"MCowBQYDK2VwAyEA[A-Za-z0-9+/]{43}=")
 
 
+def check_options(values: dict[str, Any]) -> list[str]:
+    """What is wrong with the options of backups, whatever the cluster is.
+
+    Args:
+        values: the options of all roles that are checked, of the types that the argument specs say.
+    """
+    return check_schedules(values) + check_signing(values) + check_s3(values)
+
+
 def check_schedules(values: dict[str, Any]) -> list[str]:
-    """A schedule that Kubernetes would refuse, and S3 settings that need each other."""
-    findings = [
+    """A schedule that Kubernetes would refuse."""
+    return [
         f"{name}: {values[name]!r} is no schedule. Write five fields as cron does, such as '0 3 * * *', or @daily; "
         "empty for none."
         for name in SCHEDULES
         if values.get(name) and not SCHEDULE.fullmatch(values[name])
     ]
+
+
+def check_signing(values: dict[str, Any]) -> list[str]:
+    """A schedule without a key to sign with, and keys that are none."""
+    findings = []
     in_vault = values.get("secrets_source") == "vault"
     if in_vault and values.get("postgres_backup_schedule") and not values.get("secrets_backup_signing_key"):
         findings.append(
@@ -47,17 +61,20 @@ def check_schedules(values: dict[str, Any]) -> list[str]:
         for key in values.get("postgres_backup_trusted_keys") or []
         if not PUBLIC_KEY.fullmatch(key)
     ]
-    if values.get("postgres_backup_s3_endpoint"):
+    return findings
+
+
+def check_s3(values: dict[str, Any]) -> list[str]:
+    """Settings of S3 that need each other."""
+    findings = []
+    if endpoint := values.get("postgres_backup_s3_endpoint"):
         if not values["postgres_backup_s3_bucket"]:
             findings.append("postgres_backup_s3_bucket: is empty. Name the bucket that the backups go to.")
-        if not values["postgres_backup_s3_endpoint"].startswith(("http://", "https://")):
+        if not endpoint.startswith(("http://", "https://")):
+            findings.append(f"postgres_backup_s3_endpoint: {endpoint!r} must be a URL, such as https://s3.example.org.")
+        elif endpoint.startswith("http://") and not values["postgres_backup_s3_plain"]:
             findings.append(
-                f"postgres_backup_s3_endpoint: {values['postgres_backup_s3_endpoint']!r} must be a URL, such as "
-                "https://s3.example.org."
-            )
-        elif values["postgres_backup_s3_endpoint"].startswith("http://") and not values["postgres_backup_s3_plain"]:
-            findings.append(
-                f"postgres_backup_s3_endpoint: {values['postgres_backup_s3_endpoint']} is no https:// address, and "
+                f"postgres_backup_s3_endpoint: {endpoint} is no https:// address, and "
                 "whoever is on the way reads the backups. Use one, or say postgres_backup_s3_plain: true."
             )
         findings += [

@@ -119,18 +119,23 @@ class Api:
 
     def __init__(self, daemon_sets: list[str] | None, kubelet: str | None = "v1.35.1") -> None:
         self.lists = {
-            "DaemonSet": None if daemon_sets is None else [{"metadata": {"name": name}} for name in daemon_sets],
-            "Node": None if kubelet is None else [{"status": {"nodeInfo": {"kubeletVersion": kubelet}}}],
+            "DaemonSet": None if daemon_sets is None else [{"metadata": {"name": name}} for name in daemon_sets]
         }
+        self.nodes = [] if kubelet is None else [{"status": {"nodeInfo": {"kubeletVersion": kubelet}}}]
 
     def list_if_allowed(self, kind: str) -> list[dict] | None:
         return self.lists[kind]
 
 
+def notes(api: Api, wanted: bool = True) -> list[str]:
+    """What preflight says of it, with or without policies."""
+    return note_who_enforces(api, {"namespace_network_policies": wanted}, api.nodes)
+
+
 @pytest.mark.parametrize("name", ["calico-node", "cilium", "kube-router", "rke2-canal", "ovnkube-node", "antrea-agent"])
 def test_says_nothing_where_policies_are_enforced(name: str) -> None:
-    assert note_who_enforces(Api(["kube-proxy", name]), {"namespace_network_policies": True}) == []
-    assert note_who_enforces(Api([], "v1.33.1+k3s1"), {"namespace_network_policies": True}) == []
+    assert notes(Api(["kube-proxy", name])) == []
+    assert notes(Api([], "v1.33.1+k3s1")) == []
 
 
 @pytest.mark.parametrize(
@@ -143,7 +148,7 @@ def test_says_nothing_where_policies_are_enforced(name: str) -> None:
     ids=["bridge", "flannel", "account-of-a-namespace"],
 )
 def test_says_in_one_sentence_that_nobody_enforces_them(api: Api, words: str) -> None:
-    (note,) = note_who_enforces(api, {"namespace_network_policies": True})
+    (note,) = notes(api)
     assert note.startswith(words)
     assert note.endswith("every pod of the cluster reaches the site's database, see docs/network.md.")
-    assert note_who_enforces(api, {"namespace_network_policies": False}) == []
+    assert notes(api, wanted=False) == []

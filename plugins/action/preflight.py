@@ -245,8 +245,9 @@ def check_cluster(
     namespace = kube.get("Namespace", name)
     facts, namespace_findings = check_namespace(kube, namespace, site, name, labels)
     findings += namespace_findings
-    facts |= node_facts(kube)
-    facts["site_notes"] = facts.get("site_notes", []) + checks_network.note_who_enforces(kube, values)
+    nodes = kube.list_if_allowed("Node") or []
+    facts |= node_facts(nodes)
+    facts["site_notes"] = facts.get("site_notes", []) + checks_network.note_who_enforces(kube, values, nodes)
     if "namespace_quota" in values:
         kinds = ("NetworkPolicy", "ResourceQuota", "LimitRange") if namespace else ()
         facts["site_namespace_kinds"] = [kind for kind in kinds if kube.list_if_allowed(kind, name, {PART_OF: site})]
@@ -414,14 +415,16 @@ def check_node_port(kube: Kube, port: int, namespace: str, service_name: str) ->
     return []
 
 
-def node_facts(kube: Kube) -> dict[str, Any]:
+def node_facts(nodes: list[dict[str, Any]]) -> dict[str, Any]:
     """What the roles need to know of the nodes; of an account that may not see them, nothing is assumed.
+
+    Args:
+        nodes: as the API server tells them; none for such an account.
 
     Returns:
         `site_node_urls`, where node ports may answer, without a port; `site_minikube`, the profile of minikube, or
         nothing; `site_node_is_here`, whether a directory of the one node is a directory of ours.
     """
-    nodes = kube.list_if_allowed("Node") or []
     addresses = [
         address["address"]
         for node in nodes

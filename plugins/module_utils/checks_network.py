@@ -10,12 +10,13 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import
 ENFORCERS = ("antrea", "anetd", "azure-npm", "calico", "canal", "cilium", "kube-ovn", "kube-router", "ovnkube", "weave")
 
 
-def note_who_enforces(kube: Kube, values: dict[str, Any]) -> list[str]:
+def note_who_enforces(kube: Kube, values: dict[str, Any], nodes: list[dict[str, Any]]) -> list[str]:
     """One sentence where no plugin is seen that enforces the site's policies, else nothing.
 
     Args:
         kube: the connection.
         values: the options of all roles.
+        nodes: as the API server tells them; none for an account that may not see them.
 
     Raises:
         KubeError: no answer.
@@ -23,7 +24,6 @@ def note_who_enforces(kube: Kube, values: dict[str, Any]) -> list[str]:
     if not values.get("namespace_network_policies"):
         return []
     found = kube.list_if_allowed("DaemonSet")
-    nodes = kube.list_if_allowed("Node") or []
     names = [each["metadata"]["name"] for each in found or []]
     # k3s has kube-router in its own program.
     if any(word in name for name in names for word in ENFORCERS) or any("+k3s" in version_of(node) for node in nodes):

@@ -148,13 +148,14 @@ def migrated(kube: Kube, site: str, namespace: str) -> list[str]:
     return sorted({job for each in sets if (job := (each["metadata"].get("annotations") or {}).get(JOB))})
 
 
-def take_back(kube: Kube, site: str, namespace: str, job: str) -> bool:
-    """Take back what releases say of this Job, that it was Complete before them; return whether one said so."""
+def take_back(kube: Kube, site: str, namespace: str, job: str | None = None) -> bool:
+    """Take back what releases say of this Job, or of any, that it was Complete; return whether one said so."""
     said = False
     # The Deployment first: its controller copies its annotations to the newest ReplicaSet.
     for kind in ("Deployment", "ReplicaSet"):
         for each in kube.list(kind, namespace, {PART_OF: site}):
-            if (each["metadata"].get("annotations") or {}).get(JOB) == job:
+            noted = (each["metadata"].get("annotations") or {}).get(JOB)
+            if noted is not None and job in (None, noted):
                 kube.annotate(kind, each["metadata"]["name"], namespace, JOB, None)
                 said = True
     return said
@@ -168,8 +169,7 @@ def forget_migrations(kube: Kube, site: str, namespace: str) -> list[str]:
     Returns:
         the names of the Jobs.
     """
-    for name in migrated(kube, site, namespace):
-        take_back(kube, site, namespace, name)
+    take_back(kube, site, namespace)
     jobs = kube.list("Job", namespace, {PART_OF: site, "app.kubernetes.io/component": "migrations"})
     for job in jobs:
         path = kube.path("Job", namespace, job["metadata"]["name"])

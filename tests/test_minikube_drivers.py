@@ -441,7 +441,7 @@ def ubuntu(root: Machine) -> Machine:
     """A machine without an engine, where the driver none would be installed; whatever happens, no build succeeds."""
     root.remove("docker")
     root.add("apt-get", "mmdebstrap")
-    root.world({"apt": ["debian-archive-keyring"], "debian": ["http://deb.debian.org/debian"]})
+    root.world({"apt": ["debian-archive-keyring"], "debian": ["http://debian.example.org/debian"]})
     keys = root.folder / "debian-archive-keyring.gpg"
     root.variables |= {
         "__minikube_debian_keys": str(keys),
@@ -467,7 +467,7 @@ def test_driver_none_where_no_debian_answers(ubuntu: Machine) -> None:
     ubuntu.world({"debian": []})
     seen = ubuntu.fails(CLUSTER)
     assert "Debian 13, from which the images are made, cannot be fetched:" in seen
-    assert "E: Failed to fetch http://deb.debian.org/debian/dists/trixie/InRelease Could not connect" in seen
+    assert "E: Failed to fetch http://debian.example.org/debian/dists/trixie/InRelease Could not connect" in seen
     assert "Set minikube_debian_mirror to a mirror of Debian that this host reaches. Nothing was built." in seen
     assert ubuntu.calls("apt-get", "-o", "DPkg::Lock::Timeout=300", "install")[-1][-1] == "debian-archive-keyring"
 

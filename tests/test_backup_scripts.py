@@ -474,6 +474,49 @@ def test_13_what_a_backup_has_is_the_owners(server: Server) -> None:
     assert (owner, server.sql(CHECKSUM)) == ("the owner", before)
 
 
+def test_default_privileges_of_others_do_not_stop_a_restore(server: Server) -> None:
+    """Nobody but a superuser can set them, and a superuser runs nothing that a dump says."""
+    before = server.sql(CHECKSUM)
+    assert server.sql('alter default privileges for role postgres grant select on tables to "the app"') == ""
+    server.backup()
+    run = server.script("restore", RESTORE="latest")
+    assert run.returncode == 0, run.stdout + run.stderr
+    left = "left out, for they are not the owner's: DEFAULT ACL - DEFAULT PRIVILEGES FOR TABLES postgres"
+    assert left in run.stdout.splitlines()
+    assert server.sql(CHECKSUM) == before
+    assert server.sql("select count(*) from note", user="the app") == str(ROWS)
+
+
+def test_11_restore_says_how_long_it_takes_and_how_far_it_is(server: Server) -> None:
+    assert server.sql(f"insert into note (text) select md5(i::text) from generate_series(1, {50 * ROWS}) i") == ""
+    server.backup()
+    run = server.script("restore", RESTORE="latest")
+    waits = r"^the site has to wait, about \d+ s for 1\d\d MB"
+    assert re.search(waits + ", which no drill has measured here$", run.stdout, re.M)
+    assert server.script("drill").returncode == 0
+    run = server.script("restore", RESTORE="latest", LOOK_SECONDS="0.1")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert re.search(waits + " at the rate of the last drill$", run.stdout, re.M)
+    shares = [int(each) for each in re.findall(r"^(\d+) % after", run.stdout.partition("has to wait")[2], re.M)]
+    assert shares == sorted(set(shares))
+    assert len(shares) > 2
+
+
+def test_11_restore_that_takes_too_long_is_undone(server: Server) -> None:
+    for statement in (
+        "create table slow (id int check (pg_sleep(0.05) is not null))",
+        "insert into slow select generate_series(1, 100)",
+    ):
+        assert server.sql(statement, user="the owner") == ""
+    before = server.sql(CHECKSUM)
+    server.backup()
+    said = last_line(server.script("restore", RESTORE="latest", LOOK_SECONDS="0.1", DEADLINE="1"))
+    assert re.fullmatch(r"postgres_backup_deadline: \d+ MB were not done after 1 s\.", said), said
+    assert server.sql(CHECKSUM) == before
+    assert server.sql("select count(*) from note", user="the app") == str(ROWS)
+    assert server.sql("select count(*) from pg_database where datname like '%restoring'") == "0"
+
+
 @pytest.fixture
 def hostile(server: Server) -> Iterator[Server]:
     """A database whose owner knows that a dump of it will be loaded, and files by which a stolen right is seen."""

@@ -8,7 +8,18 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from test_backup_scripts import CHECKSUM, DATABASE, ROWS, Server, last_line, pytestmark, running, server
+from test_backup_scripts import (
+    CHECKSUM,
+    DATABASE,
+    ROWS,
+    STEAL,
+    Server,
+    is_unharmed,
+    last_line,
+    pytestmark,
+    running,
+    server,
+)
 
 __all__ = ["pytestmark", "running", "server"]
 
@@ -24,8 +35,8 @@ class Volume:
         (self.folder / "data").mkdir()
         subprocess.run(["chown", "-R", "postgres:postgres", self.folder], check=True)
 
-    def upgrade(self, *options: str) -> subprocess.CompletedProcess[str]:
-        """Run the script, with more options of the server."""
+    def upgrade(self, *options: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run the script, with more options of the server and more variables."""
         variables = {
             "PGDATA": str(self.folder / "data" / "pgdata"),
             "SOCKETS": str(self.folder / "sockets"),
@@ -33,7 +44,7 @@ class Volume:
             "LOGIN": str(self.old.folder / "admin"),
         }
         script = str(self.old.folder / "scripts" / "upgrade.sh")
-        return self.old.program("bash", script, "-p", "5432", *options, **variables)
+        return self.old.program("bash", script, "-p", "5432", *options, **(variables | more))
 
     def server(self, verb: str) -> None:
         """Start or stop the new server."""
@@ -53,6 +64,8 @@ class Volume:
 def volume(server: Server) -> Iterator[Volume]:
     made = Volume(server)
     yield made
+    # That of a test that failed still runs, and would take its socket along when it ends.
+    server.program("pg_ctl", "-D", str(made.folder / "data" / "pgdata"), "-m", "immediate", "stop")
     shutil.rmtree(made.folder)
 
 
@@ -91,6 +104,99 @@ def test_failure_opens_the_old_one_again(server: Server, volume: Volume) -> None
     server.sql("drop table ranked; drop function peek")
     assert volume.upgrade().returncode == 0
     assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+
+
+@pytest.mark.parametrize("how", STEAL)
+def test_13_upgrade_runs_nothing_of_the_databases_as_superuser(server: Server, volume: Volume, how: str) -> None:
+    """A function that a table calls for each row that is copied, and hides that it failed."""
+    (server.folder / "stolen").unlink(missing_ok=True)
+    steal = "; ".join(f"execute $x${each}$x$" for each in STEAL[how].format(folder=server.folder).split("; "))
+    body = f"begin {steal}; return true; exception when others then return true; end"
+    function = f"create function public.check_it(text) returns boolean language plpgsql as $f${body}$f$"
+    assert server.sql(function, user="the owner") == ""
+    assert server.sql("alter table note add check (public.check_it(text))", user="the owner") == ""
+    run = volume.upgrade()
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert f"{ROWS} rows in public.note" in run.stdout
+    volume.server("start")
+    assert is_unharmed(server)
+    assert volume.sql("select string_agg(rolname, ',') from pg_roles where rolsuper", "postgres") == "postgres"
+    volume.server("stop")
+    assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+
+
+OWNERS = """
+    select pg_identify_object(classid, objid, 0), refobjid::regrole::text, deptype from pg_shdepend
+    where dbid = (select oid from pg_database where datname = current_database())
+        and classid <> 'pg_default_acl'::regclass
+    order by 1, 2, 3"""
+
+
+@pytest.fixture
+def another(server: Server) -> Iterator[str]:
+    """A role with things of its own in the database, which nobody logs in as."""
+    server.sql('create role "another one"', "postgres")
+    yield '"another one"'
+    server.sql('drop owned by "another one" cascade; drop role "another one"')
+
+
+def test_upgrade_leaves_everything_to_whom_it_belongs(server: Server, volume: Volume, another: str) -> None:
+    """Rows, sequences, large objects, rights and default privileges of others than the owner too."""
+    assert server.sql(f"create schema theirs authorization {another}") == ""
+    theirs = (
+        "create table theirs.thing (id serial primary key, at int[] default '{}')",
+        "insert into theirs.thing (id) select generate_series(1, 7)",
+        "create view theirs.seen as select * from theirs.thing; grant select on theirs.seen to public",
+        "create function theirs.f(int) returns int language sql as 'select 1'",
+        "create type theirs.mood as enum ('a', 'b'); create domain theirs.natural as int check (value > 0)",
+        "create statistics theirs.both on id, at from theirs.thing",
+        "select lo_from_bytea(4711, 'large')",
+        'alter default privileges grant select on tables to "the app"',
+    )
+    for statement in theirs:
+        assert server.sql(f"set role {another}; {statement}") in ("", "4711")
+    assert server.sql("create materialized view counted as select count(*) from note", user="the owner") == ""
+    # Each of them is read by itself, next to the others.
+    copy = server.folder / "scripts" / "upgrade.sh"
+    text = copy.read_text()
+    copy.write_text(text.replace("> 256 * 1024 * 1024", "> 0"))
+    try:
+        run = volume.upgrade(JOBS="3")
+    finally:
+        copy.write_text(text)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+    defaults = "select defaclrole::regrole, defaclobjtype, defaclacl from pg_default_acl order by 3"
+    volume.server("start")
+    for question in (OWNERS, defaults, "select * from counted", "select count(*), max(id) from theirs.thing", CHECKSUM):
+        assert volume.sql(question) == server.sql(question) != ""
+    assert volume.sql("select lo_get(4711)") == r"\x6c61726765"
+    assert "is not permitted to log in" in volume.sql("select 1", user="another one")
+    volume.server("stop")
+
+
+def test_upgrade_says_how_far_it_is(server: Server, volume: Volume) -> None:
+    assert server.sql(f"insert into note (text) select md5(i::text) from generate_series(1, {50 * ROWS}) i") == ""
+    run = volume.upgrade(LOOK_SECONDS="0.1")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert re.search(r"the site has to wait, about \d+ s for \d+ MB, which no drill has measured here", run.stdout)
+    shares = [int(each) for each in re.findall(r"^(\d+) % after", run.stdout, re.MULTILINE)]
+    assert shares == sorted(set(shares))
+    assert len(shares) > 2
+    assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+
+
+def test_upgrade_that_takes_too_long_is_undone(server: Server, volume: Volume) -> None:
+    """A table that takes 5 s."""
+    for statement in (
+        "create table slow (id int check (pg_sleep(0.05) is not null))",
+        "insert into slow select generate_series(1, 100)",
+    ):
+        assert server.sql(statement, user="the owner") == ""
+    said = last_line(volume.upgrade(LOOK_SECONDS="0.1", DEADLINE="1"))
+    assert re.fullmatch(r"postgres_backup_deadline: \d+ MB were not done after 1 s\.", said), said
+    assert server.sql("select count(*) from note", user="the app") == str(ROWS)
+    assert server.sql(LIMIT) == "-1"
 
 
 def test_data_that_was_opened_to_the_site_is_never_cleared(server: Server, volume: Volume) -> None:

@@ -112,7 +112,7 @@ RANGES = {
     "postgres_backup_keep": (1, 10000),
     "postgres_backup_keep_days": (0, 36500),
     "postgres_backup_minimum": (1, 10000),
-    "postgres_backup_deadline": (60, 604800),
+    "postgres_backup_deadline": (0, 604800),
     "postgres_archive_seconds": (10, 3600),
     "postgres_archive_days": (1, 36500),
     "django_port": (1, 65535),

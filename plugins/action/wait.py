@@ -1,5 +1,7 @@
 """Waits until workloads are ready, says what it waits for, and explains the failure as soon as the cluster knows.
 
+Of a Job that runs it says what that wrote last, such as how far a restore is.
+
 Arguments:
     kubeconfig, context: where.
     namespace: the namespace of the workloads that name none.
@@ -96,7 +98,8 @@ class ActionModule(ActionBase):
                 raise NotReady(self._report(kube, args, kind, name, state, cause))
             if looked - said >= SAY_SECONDS:
                 said = looked
-                self._display.display(f"   ... {kind} {name}, since {since:%H:%M:%S} ({waited:.0f} s): {state.waiting}")
+                doing = (kind == "Job" and last_words(kube, state.pods)) or state.waiting
+                self._display.display(f"   ... {kind} {name}, since {since:%H:%M:%S} ({waited:.0f} s): {doing}")
             time.sleep(LOOK_SECONDS)
 
     @staticmethod

@@ -41,6 +41,8 @@ run() {
     wait "$child"
 }
 trap 'kill "${child:-}" 2> /dev/null; exit 143' INT TERM
+# shellcheck source=pace.sh
+. "$(dirname "${BASH_SOURCE[0]}")/pace.sh"
 
 # The password goes by a file in memory: the environment of a process can be read, and crash reports print it.
 login() {
@@ -222,19 +224,34 @@ check_dump() {
     out=$(pg_restore --file=/dev/null "$1" 2>&1) || fail "the dump is damaged or cut off: $(tail -n 1 <<< "$out")"
 }
 
+# Some times as fast as gzip, and smaller: from PostgreSQL 16 on, where its programs were built with it.
+knows_zstd() { pg_dump --no-password --compress=zstd --format=custom --schema-only --dbname=template1 --file=/dev/null 2> /dev/null; }
+# How large a dump will be: as small beside its database as the last one was; before there is one, a quarter of it.
+expected_size() {
+    local last share=0.25
+    last=$(names | tail -n 1)
+    [[ -z $last ]] || share=$(told "$last" "(told ->> 'size_bytes')::numeric / (told ->> 'database_bytes')::numeric") || share=0.25
+    size_of "$DATABASE" | awk -v share="${share:-0.25}" '{printf "%.0f", $1 * share}'
+}
+
 # Makes a backup of the kind $1, as the role that is logged in; its name is then in $made.
 make_backup() {
-    local began=$SECONDS part sha size migration="" system programs server
+    local began=$SECONDS part sha size migration="" system programs server method=() expected failed=""
     programs=$(program_major pg_dump) server=$(server_major "$DATABASE")
     ((programs >= server)) || fail "image_postgres_major: the programs that make a backup are PostgreSQL $programs's, and the" \
         "server at $PGHOST is $server: set it to $server."
     made=$(date -u +%Y%m%dT%H%M%SZ)-$1
     part=$BACKUPS/.$made.part
     mkdir "$part" 2> /dev/null || fail "the volume of the backups takes no file ($(free_space))."
-    say "dumping the database $DATABASE"
-    # No progress to show, and its messages are few: they are needed for the cause.
-    if ! run pg_dump --no-password --format=custom --lock-wait-timeout="${LOCK_SECONDS}s" --dbname="$DATABASE" \
-        --file="$part/$DUMP" 2> "$SCRATCH/dump.log"; then
+    ! knows_zstd || method=(--compress=zstd)
+    expected=$(expected_size)
+    say "dumping the database $DATABASE, $(megabytes "$(size_of "$DATABASE")")"
+    watch "$expected" stat -c %s "$part/$DUMP"
+    # Its messages are few: they are needed for the cause.
+    run pg_dump --no-password --format=custom "${method[@]}" --lock-wait-timeout="${LOCK_SECONDS}s" --dbname="$DATABASE" \
+        --file="$part/$DUMP" 2> "$SCRATCH/dump.log" || failed=yes
+    end_watch
+    if [[ -n $failed ]]; then
         cat "$SCRATCH/dump.log" >&2
         rm -rf "$part"
         if grep -q 'No space left' "$SCRATCH/dump.log"; then
@@ -429,16 +446,15 @@ verify_backup() {
 # superuser can ask a server; of one elsewhere nobody knows.
 check_room() {
     local needed free kept
-    IFS='|' read -r needed free kept < <(sql postgres --set told="$(< "$BACKUPS/$1/$TOLD")" << 'SQL'
+    IFS='|' read -r needed free kept < <(sql postgres --set bytes="$(database_bytes "$1")" << 'SQL'
         select rolsuper from pg_roles where rolname = current_user \gset
         \if :rolsuper
             create temporary table room (megabytes bigint);
             copy room from program $$df -Pm . | awk 'NR == 2 {print $4}'$$;
-            select (bytes + least(bytes, pg_size_bytes(current_setting('max_wal_size')))) / 1000000 + 32, megabytes,
+            select (:bytes + least(:bytes, pg_size_bytes(current_setting('max_wal_size')))) / 1000000 + 32, megabytes,
                 (select string_agg(datname, ', ') from pg_database
                     where datname like left(:'db', 50) || '\_replaced' or datname like left(:'db', 40) || '\_kept\_%')
-            from room, (select coalesce((:'told'::jsonb ->> 'database_bytes')::bigint, (:'told'::jsonb ->> 'size_bytes')::bigint * 5)
-                as bytes) as it;
+            from room;
         \endif
 SQL
     ) || return 0
@@ -449,6 +465,7 @@ SQL
 # Makes the database $2 of the backup $1; without the rights on the database itself. The login makes the database and
 # $EXTENSIONS, the owner all that the dump says.
 load_backup() {
+    local failed=""
     sql postgres --set target="$2" --set owner="$(owner)" --set told="$(< "$BACKUPS/$1/$TOLD")" << 'SQL'
         select format('create database %I owner %I template template0 encoding %L lc_collate %L lc_ctype %L', :'target',
             :'owner', told ->> 'encoding', told ->> 'collate', told ->> 'ctype')
@@ -461,16 +478,22 @@ load_backup() {
         \gexec
 SQL
     pg_restore --list "$BACKUPS/$1/$DUMP" > "$SCRATCH/list"
-    make_extensions "$1" "$2"
+    make_extensions "$BACKUPS/$1/$DUMP" "$2" "the backup $1"
+    [[ ! -s $SCRATCH/others ]] || say "left out, for they are not the owner's: $(cut -d ' ' -f 4- "$SCRATCH/others" | paste -s -d ',')"
     # In tables of an extension, rows of people: the owner loads them, and has no other right on them.
     extension_tables "$2" grant to
-    if ! run as_owner load_dump "$BACKUPS/$1/$DUMP" "$2" 2> "$SCRATCH/restore.log"; then
+    watch "$(database_bytes "$1")" size_of "$2"
+    run as_owner load_dump "$BACKUPS/$1/$DUMP" "$2" 2> "$SCRATCH/restore.log" || failed=yes
+    end_watch
+    if [[ -n $failed ]]; then
         cat "$SCRATCH/restore.log" >&2
         fail "the backup $1 could not be restored, and the data is as it was:" \
             "$(grep -E -m 1 'error:|ERROR:' "$SCRATCH/restore.log" || tail -n 1 "$SCRATCH/restore.log")"
     fi
     extension_tables "$2" revoke from
 }
+# How large the database of the backup $1 was. One from before that was noted is taken for five times its dump.
+database_bytes() { told "$1" "coalesce((told ->> 'database_bytes')::bigint, (told ->> 'size_bytes')::bigint * 5)"; }
 
 owner() { if [[ -n ${OWNER-} ]]; then cat "$OWNER/user"; else printf '%s' "$PGUSER"; fi; }
 extension_tables() {
@@ -486,8 +509,8 @@ add_extensions_that_are_there() {
     EXTENSIONS+=,$(sql "$DATABASE" <<< "select string_agg(extname, ',') from pg_extension")
 }
 
-# Makes in the database $2 the $EXTENSIONS that the backup $1 has, and takes them out of the dump's list. The owner makes
-# the others, which PostgreSQL must trust.
+# Makes in the database $2 the $EXTENSIONS that the dump $1, of $3, has, and takes them out of the dump's list. The owner
+# makes the others, which PostgreSQL must trust.
 make_extensions() {
     local name schema made="" schemas="" missing=""
     for name in $(awk '$4 == "EXTENSION" && $5 == "-" {print $6}' "$SCRATCH/list"); do
@@ -495,7 +518,7 @@ make_extensions() {
             continue
         elif [[ ,${EXTENSIONS-}, = *",$name,"* ]]; then
             awk -v name="$name" '$4 == "EXTENSION" && $6 == name' "$SCRATCH/list" > "$SCRATCH/extension"
-            schema=$(pg_restore --use-list="$SCRATCH/extension" --file=- "$BACKUPS/$1/$DUMP" |
+            schema=$(pg_restore --use-list="$SCRATCH/extension" --file=- "$1" |
                 sed -nE 's/^CREATE EXTENSION IF NOT EXISTS .* WITH SCHEMA (.*);$/\1/p')
             schema=$(sql "$2" --set name="$name" --set schema="${schema:-public}" --set owner="$(owner)" << 'SQL'
                 select (parse_ident(:'schema'))[1] as schema \gset
@@ -509,18 +532,28 @@ SQL
             missing+=" $name"
         fi
     done
-    [[ -z $missing ]] || fail "postgres_extensions: the backup $1 needs$missing, which only a superuser may make. If that is what" \
+    [[ -z $missing ]] || fail "postgres_extensions: $3 needs$missing, which only a superuser may make. If that is what" \
         "you want, add it there. The data is as it was."
     awk -v made=" $made " -v schemas=" $schemas " '
         !($4 == "EXTENSION" && index(made, " " $6 " ") || $4 == "COMMENT" && $6 == "EXTENSION" && index(made, " " $7 " ") ||
-          $4 == "SCHEMA" && index(schemas, " " $6 " "))' "$SCRATCH/list" > "$SCRATCH/wanted"
+          $4 == "SCHEMA" && index(schemas, " " $6 " "))' "$SCRATCH/list" | leave_out_others "$(owner)" > "$SCRATCH/wanted"
+}
+# Nobody but a superuser sets the default privileges of another role than $1; those lines of the list are in $SCRATCH/others.
+leave_out_others() {
+    true > "$SCRATCH/others"
+    OWNER_NAME=$1 OTHERS=$SCRATCH/others awk '
+        $4 == "DEFAULT" && $5 == "ACL" && substr($0, length($0) - length(ENVIRON["OWNER_NAME"])) != " " ENVIRON["OWNER_NAME"] {
+            print > ENVIRON["OTHERS"]
+            next
+        }
+        {print}'
 }
 
 # Loads the dump $1 into the database $2, as whoever is logged in, to whom all of it belongs then.
 load_dump() {
     local options=(--exit-on-error --no-owner --use-list="$SCRATCH/wanted")
     if (($(program_major pg_restore) <= $(server_major "$2"))); then
-        pg_restore --no-password --jobs=2 "${options[@]}" --dbname="$2" "$1"
+        pg_restore --no-password --jobs="$JOBS" "${options[@]}" --dbname="$2" "$1"
     else
         # Such as a server elsewhere. From 17 on the program begins with a setting that older servers do not know; only
         # its first line of that kind is left out, for rows may read like it.

@@ -27,9 +27,10 @@ counted=$(as_owner count_rows "$scratch")
 awk -F '|' '{printf "  %12d rows in %s\n", $2, $1}' <<< "$counted"
 read -r tables rows < <(awk -F '|' '{rows += $2} END {print NR, rows}' <<< "$counted")
 seconds=$((SECONDS - began))
-note drill "$(as_owner sql "$DATABASE" --set name="$found" --set tables="$tables" --set rows="$rows" --set seconds="$seconds" << 'SQL'
+note drill "$(as_owner sql "$DATABASE" --set name="$found" --set tables="$tables" --set rows="$rows" --set seconds="$seconds" \
+    --set bytes="$(size_of "$scratch")" << 'SQL'
     select jsonb_build_object('backup', :'name', 'finished_at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-        'tables', :tables, 'rows', :rows, 'seconds', :seconds)
+        'tables', :tables, 'rows', :rows, 'seconds', :seconds, 'bytes', :bytes)
 SQL
 )"
 say "drill passed: the backup $found was restored in $seconds s, $tables tables with $rows rows"

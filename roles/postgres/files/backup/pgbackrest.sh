@@ -25,7 +25,7 @@ SOCKETS=${SOCKETS:-/var/run/postgresql}
 SCRATCH=${TMPDIR:-/tmp}
 export PGBACKREST_STANZA=main PGBACKREST_LOG_LEVEL_FILE=off PGBACKREST_LOG_LEVEL_CONSOLE=warn \
     PGBACKREST_LOCK_PATH=$SCRATCH/pgbackrest PGBACKREST_PG1_SOCKET_PATH=$SOCKETS PGBACKREST_PG1_PORT=${PGPORT:-5432} \
-    PGBACKREST_START_FAST=y PGBACKREST_COMPRESS_TYPE=gz PGBACKREST_COMPRESS_LEVEL=3 \
+    PGBACKREST_START_FAST=y PGBACKREST_COMPRESS_TYPE=zst PGBACKREST_COMPRESS_LEVEL=3 \
     PGBACKREST_REPO1_RETENTION_FULL_TYPE=time PGBACKREST_REPO1_RETENTION_FULL=${ARCHIVE_DAYS:-7} \
     PGBACKREST_ARCHIVE_TIMEOUT=120 PGBACKREST_CONFIG=/dev/null
 
@@ -34,6 +34,9 @@ fail() {
     printf '%s\n' "$*" >&2
     exit 1
 }
+# shellcheck source=pace.sh
+. "$(dirname "$0")/pace.sh"
+export PGBACKREST_PROCESS_MAX=$JOBS
 # What a program said last, without pgBackRest's marks.
 last_words() { grep -E 'ERROR|FATAL' "$1" | tail -n 1 | sed -E 's/^.*(ERROR|FATAL): *(\[[0-9]+\]: )?//' || true; }
 uses_s3() { [[ ${ARCHIVE_STORAGE-} = s3 ]]; }
@@ -299,6 +302,7 @@ check() {
         "$(moment "$ends")."
 }
 
+bytes_in() { du -sb "$1" | cut -f 1; }
 free_megabytes() { df -Pm "$(dirname "$DATA")" | awk 'NR == 2 {print $4}'; }
 # What is there stays where it is until the restored data is.
 check_room() {
@@ -343,8 +347,8 @@ flush() {
 # Nobody else works on the data from here on: no server, and no other restore. The lock is on a file that no restore
 # moves; docker-entrypoint.sh holds it for the server's life.
 take_data() {
-    exec {volume}> "$(dirname "$DATA")/.$(basename "$DATA").lock"
-    flock --wait 60 "$volume" || fail "a server or another restore still works on the data: stop it first."
+    exec {data_lock}> "$(dirname "$DATA")/.$(basename "$DATA").lock"
+    flock --wait 60 "$data_lock" || fail "a server or another restore still works on the data: stop it first."
     # Between two renames of a restore that was killed the data is under the other name.
     rmdir "$DATA" 2> /dev/null || true
     [[ -e $DATA || ! -e $replaced ]] || mv -T "$replaced" "$DATA"
@@ -370,19 +374,22 @@ restore() {
     reach_storage
     find_moment "$wanted"
     check_room
-    say "restoring the data of $target, timeline $((16#$timeline)), from the base backup $base"
+    say "restoring the data of $target, timeline $((16#$timeline)), from the base backup $base, $(megabytes "$bytes")"
     mkdir "$new"
     server=
-    trap 'kill -INT "$server" 2> /dev/null || true; wait || true; rm -rf "$new"' EXIT
+    watch "$bytes" bytes_in "$new"
+    trap 'kill -INT "$server" "${child:-$server}" 2> /dev/null || true; end_watch; wait || true; rm -rf "$new"' EXIT
     trap 'exit 143' INT TERM
     pgbackrest restore --pg1-path="$new" --set="$base" --type=time --target="$target" --target-timeline="$((16#$timeline))" \
-        --target-action=promote > "$log" 2>&1 ||
-        give_up "the data could not be restored"
+        --target-action=promote > "$log" 2>&1 &
+    child=$!
+    wait "$child" || give_up "the data could not be restored"
     if ! recover; then
         ended_with_the_archive || give_up "$target could not be reached"
         say "the archive ends before that time: all that it has is restored"
         recover -c recovery_target_time= || give_up "the data could not be recovered"
     fi
+    end_watch
     grep -E 'recovery stopping|last completed transaction' "$log" || true
     kill -INT "$server"
     wait "$server"

@@ -62,7 +62,7 @@ if has "$DATABASE"; then
         replaced=${DATABASE:0:40}_kept_$(date -u +%Y%m%dT%H%M%SZ)
         say "what is there cannot be backed up: it is kept as the database $replaced instead"
     fi
-    say "the site has to wait"
+    say "the site has to wait, $(estimate "$(database_bytes "$backup")")"
     close "$DATABASE"
 fi
 drop "$new"

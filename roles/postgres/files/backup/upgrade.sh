@@ -1,6 +1,7 @@
 #!/bin/bash
 # Copies roles and databases of the server at $PGHOST into a new server of this image's major version, on a volume of its
-# own, and compares how many rows each table has. The arguments are the server's.
+# own, and compares how many rows each table has. The arguments are the server's. What people made in a database is loaded
+# by its owner: whoever can write there could let a superuser run it.
 #
 # From the beginning of the copy the databases are closed: nobody but a superuser gets in. They stay closed when all is
 # well, for what would be written then would be lost; the playbook switches, and opens the new ones. Whatever else ends
@@ -14,12 +15,19 @@ ours=$volume/.upgrade
 opened=$volume/.opened
 log=$SCRATCH/upgrade.log server_log=$SCRATCH/server.log
 sockets=${SOCKETS:-/var/run/postgresql}
+# What is in a database, without its rows.
+definitions=$volume/.definitions
+# The login of whoever owns the database that is copied. The new server, which is reached by its socket alone, asks nobody for
+# a password.
+OWNER=$SCRATCH/owner
 
 # Runs a command, or a function from common.sh, against the new server.
 new() { PGHOST=$sockets PGSSLMODE=disable PGUSER=postgres PGPASSWORD='' "$@"; }
 
 # What the log $1 says of a failure.
-cause() { grep -E -m 1 'ERROR:|FATAL:|error:' "$1" || tail -n 1 "$1"; }
+cause() {
+    { grep -E -m 1 'ERROR:|FATAL:|error:' "$1" || tail -n 1 "$1"; } | sed 's/^pg_restore: error: could not execute query: //'
+}
 
 # Names of the databases that people use: not the templates, and not those that nobody may connect to.
 databases() {
@@ -87,10 +95,12 @@ start_server() {
     done
 }
 
+bytes_of_all() { sql postgres <<< 'select sum(pg_database_size(oid))::bigint from pg_database where not datistemplate'; }
+
 # What would fail half-way, while nobody has to wait yet.
 check() {
     local need free database missing
-    need=$(sql postgres <<< 'select sum(pg_database_size(oid)) / 1000000 + 1 from pg_database' | cut -d . -f 1)
+    need=$(($(bytes_of_all) / 1000000 + 32))
     free=$(df -Pm "$volume" | awk 'NR == 2 {print $4}')
     ((free > need)) || fail "storage_size: the data takes $need MB, and the new volume has $free MB free."
     for database in "${names[@]}"; do
@@ -101,13 +111,89 @@ check() {
     done
 }
 
-# Runs a dump into the new server; its arguments are the dump's.
+# Runs a dump into the database $1 of the new server, as whom $2 says: as_owner, or nobody but the superuser.
 copy() {
-    { "$@" | sed '/^CREATE ROLE postgres;$/d' |
-        new psql --no-psqlrc --quiet --output=/dev/null --set ON_ERROR_STOP=1 --dbname postgres; } 2> "$log" &
+    { "${@:3}" | sed '/^CREATE ROLE postgres;$/d' |
+        new $2 psql --no-psqlrc --quiet --output=/dev/null --set ON_ERROR_STOP=1 --dbname "$1"; } 2> "$log" &
     child=$!
-    wait "$child" || { cat "$log" >&2 && fail "the data could not be copied: $(cause "$log" | tr -s ' ')"; }
+    wait "$child" || copy_failed
 }
+copy_failed() { cat "$log" >&2 && fail "the data could not be copied: $(cause "$log" | tr -s ' ')"; }
+
+# Makes the database $1 with its rights and settings, as the superuser, and everything in it as its owner. Both may be
+# whatever people made of them; an owner who may not log in does so here alone.
+copy_database() {
+    local DATABASE=$1 EXTENSIONS=""
+    sql postgres <<< "select pg_get_userbyid(datdba) from pg_database where datname = :'db'" | tr -d '\n' > "$OWNER/user"
+    # Not --schema-only, which leaves materialized views empty.
+    run pg_dump --no-password --format=custom --section=pre-data --section=post-data --no-blobs --create \
+        --lock-wait-timeout="${LOCK_SECONDS}s" --dbname="$1" --file="$definitions" 2> "$log" || copy_failed
+    pg_restore --create --list "$definitions" > "$SCRATCH/list"
+    grep -E '^[0-9]+; [0-9]+ [0-9]+ (DATABASE|DATABASE PROPERTIES|(ACL|COMMENT) - DATABASE) ' "$SCRATCH/list" > "$SCRATCH/database"
+    new pg_restore --exit-on-error --create --use-list="$SCRATCH/database" --dbname=postgres "$definitions" 2> "$log" || copy_failed
+    add_extensions_that_are_there
+    new make_extensions "$definitions" "$1" "the database $1"
+    new extension_tables "$1" grant to
+    let_owner_in "$1" -1 login
+    define "$1" pre-data
+    copy_rows "$1"
+    define "$1" post-data
+    give_back "$1"
+    new run as_owner psql --no-psqlrc --quiet --dbname "$1" --command 'set client_min_messages = error' --command 'analyze'
+    let_owner_in "$1" 0 "$(sql postgres <<< "select case when rolcanlogin then 'login' else 'nologin' end
+        from pg_roles join pg_database on datdba = pg_roles.oid where datname = :'db'")"
+    new extension_tables "$1" revoke from
+}
+let_owner_in() {
+    new sql postgres --set limit="$2" --set login="$3" --set owner="$(owner)" << 'SQL'
+        select format('alter database %I connection limit %s', :'db', :'limit'),
+            format('alter role %I %s', :'owner', :'login') \gexec
+SQL
+}
+# As the owner, that section of the definitions.
+define() {
+    new run as_owner pg_restore --exit-on-error --no-owner --jobs="$JOBS" --section="$2" --use-list="$SCRATCH/wanted" \
+        --dbname="$1" "$definitions" 2> "$log" || copy_failed
+}
+
+# What belongs to others than the owner of the database $1 is theirs again, and so are their default privileges. What a
+# superuser made there stays the owner's.
+give_back() {
+    local orders
+    orders=$(sql "$1" << 'SQL'
+        select format('alter %s %s owner to %I;', replace(type, 'statistics object', 'statistics'), identity, pg_get_userbyid(refobjid))
+        from pg_shdepend as owned join pg_database on pg_database.oid = dbid, pg_identify_object(classid, objid, 0)
+        where datname = :'db' and deptype = 'o' and refobjid <> datdba and classid <> 'pg_default_acl'::regclass
+            -- Of an extension, of a type, or a column's sequence.
+            and not exists (select from pg_depend as part where part.classid = owned.classid and part.objid = owned.objid
+                and (part.deptype in ('i', 'e') or part.deptype = 'a' and part.classid = 'pg_class'::regclass))
+SQL
+    )
+    new sql "$1" <<< "$orders" 2> "$log" || copy_failed
+    new pg_restore --exit-on-error --use-list="$SCRATCH/others" --dbname="$1" "$definitions" 2> "$log" || copy_failed
+}
+
+# Nobody writes any more, so large tables can be read each by itself, several at a time, and the rest after them.
+copy_rows() {
+    local table large rest=() workers=()
+    mapfile -t large < <(sql "$1" << 'SQL'
+        select pg_class.oid::regclass from pg_class left join pg_depend on objid = pg_class.oid and deptype = 'e'
+        where relkind = 'r' and pg_class.oid >= 16384 and deptype is null and pg_table_size(pg_class.oid) > 256 * 1024 * 1024
+        order by pg_table_size(pg_class.oid) desc
+SQL
+    )
+    for table in "${large[@]}"; do rest+=(--exclude-table-data="$table"); done
+    for ((worker = 0; worker < JOBS; worker++)); do
+        (
+            log=$log.$worker
+            for ((i = worker; i < ${#large[@]}; i += JOBS)); do copy_data "$1" --table="${large[i]}"; done
+            ((worker > 0)) || copy_data "$1" "${rest[@]}"
+        ) &
+        workers+=("$!")
+    done
+    for child in "${workers[@]}"; do wait "$child" || exit 1; done
+}
+copy_data() { copy "$1" as_owner pg_dump --no-password --data-only --no-owner --lock-wait-timeout="${LOCK_SECONDS}s" --dbname="$@"; }
 
 # Names of the sequences of the database $1, and where they are.
 sequences() { sql "$1" <<< "select schemaname || '.' || sequencename, last_value from pg_sequences order by 1"; }
@@ -120,6 +206,7 @@ compare() {
     differs=$(diff "$SCRATCH/old" "$SCRATCH/new") || fail "the copy differs from the database: $(paste -s -d ' ' <<< "$differs")"
 }
 
+mkdir -p "$OWNER" && true > "$OWNER/user" > "$OWNER/password"
 login
 take_new_volume
 trap put_back EXIT
@@ -128,12 +215,13 @@ mapfile -t names < <(databases)
 check
 began=$SECONDS tables=0 rows=0
 close
-say "the site has to wait"
-copy pg_dumpall --no-password --roles-only --database=postgres
+bytes=$(bytes_of_all)
+say "the site has to wait, $(estimate "$bytes")"
+watch "$bytes" new bytes_of_all
+copy postgres "" pg_dumpall --no-password --roles-only --database=postgres
 for database in "${names[@]}"; do
     say "copying the database $database"
-    copy pg_dump --no-password --create --lock-wait-timeout="${LOCK_SECONDS}s" --dbname="$database"
-    new run psql --no-psqlrc --quiet --dbname "$database" --command 'analyze'
+    copy_database "$database"
     compare sequences "$database"
     compare count_rows "$database"
     while IFS='|' read -r table number; do
@@ -141,6 +229,7 @@ for database in "${names[@]}"; do
         tables=$((tables + 1)) rows=$((rows + number))
     done < "$SCRATCH/new"
 done
+end_watch
 kill -INT "$server"
 wait "$server"
 initdb --pgdata="$PGDATA" --sync-only > /dev/null 2>&1

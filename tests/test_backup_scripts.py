@@ -700,6 +700,36 @@ def test_13_extensions_are_the_superusers_to_make(server: Server) -> None:
     assert server.sql(extensions) == before
 
 
+@pytest.fixture
+def extension() -> Iterator[str]:
+    """An extension with a table of terms to which people add their own, as PostGIS has one of reference systems."""
+    folder = Path("/usr/share/postgresql", SERVERS[-1].parent.name, "extension")
+    files = {
+        "terms_of_a_test.control": "default_version = '1'\n",
+        "terms_of_a_test--1.sql": "create table terms (word text); grant select on terms to public;"
+        "select pg_catalog.pg_extension_config_dump('terms', $$where word <> 'its own'$$);"
+        "insert into terms values ('its own');",
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    yield "terms_of_a_test"
+    for name in files:
+        (folder / name).unlink()
+
+
+def test_13_rows_in_a_table_of_an_extension_survive(server: Server, extension: str) -> None:
+    """The owner loads them, and has no more rights there afterwards than before."""
+    assert server.sql(f"create extension {extension}; insert into terms values ('ours')") == ""
+    rights = "select relacl from pg_class where relname = 'terms'"
+    before = server.sql(rights)
+    server.backup()
+    run = server.script("restore", RESTORE="latest")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert server.sql("select string_agg(word, ', ' order by word) from terms") == "its own, ours"
+    assert server.sql(rights) == before
+    assert "permission denied" in server.sql("insert into terms values ('no')", user="the owner")
+
+
 def test_restore_by_the_owner_needs_two_rights(server: Server) -> None:
     """As for a server that has no superuser for us: what is missing is named, and nothing is changed."""
     before = server.sql(CHECKSUM)

@@ -217,7 +217,7 @@ class ActionModule(ActionBase):
         if not findings:
             findings += checks_django.check_options(values) + checks_backups.check_options(values)
             findings += check_exporter(values) + check_proxy(values) + checks_registry.check_logins(values)
-            findings += checks_ingress.check_options(values)
+            findings += checks_ingress.check_options(values) + site_id.check_form(values)
         return values, findings
 
 

@@ -21,6 +21,20 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
+def check_form(values: dict[str, Any]) -> list[str]:
+    """What is no UUID could be a path, and the id is part of the places of backups and archive."""
+    try:
+        known = not values["site_id"] or str(uuid.UUID(values["site_id"])) == values["site_id"]
+    except ValueError:
+        known = False
+    if known:
+        return []
+    return [
+        f"site_id: {values['site_id']!r} is no UUID in small letters. Put the one of the Secret {SECRET} into the "
+        "vault (vault_site_id), or take it out where the site was not deployed yet."
+    ]
+
+
 def check_site_id(values: dict[str, Any], secrets: dict[str, dict[str, str]]) -> tuple[str, list[str]]:
     """The vault must be the one that the site was deployed with: another one would change all its passwords.
 

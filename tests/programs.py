@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -59,10 +61,11 @@ def share_packages(folder: Path) -> None:
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """A port of this machine where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return probe.getsockname()[1]
+    """A port of this machine where nobody listens, and that no connection gets meanwhile."""
+    while True:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind((address, random.randrange(20_000, 30_000)))
+            return probe.getsockname()[1]
 
 
 def wait_for_port(address: str, port: int, server: subprocess.Popen, log: Path) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -32,14 +31,6 @@ def program() -> str:
     if not found:
         raise RuntimeError("nginx is missing: run tests/prepare.yml, or apt-get install nginx")
     return found
-
-
-def free_port() -> int:
-    """A port that nobody listens on, and that no connection gets meanwhile: seconds pass before it is used."""
-    while True:
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("", random.randrange(20_000, 30_000)))
-            return probe.getsockname()[1]
 
 
 def render(folder: Path, variables: dict[str, object]) -> Path:
@@ -70,9 +61,9 @@ class Proxy(servers.Door):
 
     app: int
     variables: dict[str, object] = field(default_factory=dict)
-    port: int = field(default_factory=free_port)
-    private: int = field(default_factory=free_port)
-    metrics: int = field(default_factory=free_port)
+    port: int = field(default_factory=servers.free_port)
+    private: int = field(default_factory=servers.free_port)
+    metrics: int = field(default_factory=servers.free_port)
     prefix: tuple[str, ...] = ()  # what starts it
     process: subprocess.Popen | None = None
 

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import pwd
+import random
 import select
 import shutil
 import signal
@@ -31,10 +32,11 @@ BOSS_PASSWORD = "boss-pl4nted-secret"
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on, and that no connection gets meanwhile: seconds pass before it is used."""
+    while True:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("", random.randrange(20_000, 30_000)))
+            return probe.getsockname()[1]
 
 
 class Postgres:

@@ -135,9 +135,10 @@ OWNERS = """
 @pytest.fixture
 def another(server: Server) -> Iterator[str]:
     """A role with things of its own in the database, which nobody logs in as."""
-    server.sql('create role "another one"', "postgres")
+    server.sql('create role "another one"; alter role "the owner" connection limit 1', "postgres")
     yield '"another one"'
     server.sql('drop owned by "another one" cascade; drop role "another one"')
+    server.sql('alter role "the owner" connection limit -1')
 
 
 def test_upgrade_leaves_everything_to_whom_it_belongs(server: Server, volume: Volume, another: str) -> None:
@@ -172,6 +173,7 @@ def test_upgrade_leaves_everything_to_whom_it_belongs(server: Server, volume: Vo
         assert volume.sql(question) == server.sql(question) != ""
     assert volume.sql("select lo_get(4711)") == r"\x6c61726765"
     assert "is not permitted to log in" in volume.sql("select 1", user="another one")
+    assert volume.sql("select rolconnlimit from pg_roles where rolname = 'the owner'") == "1"
     volume.server("stop")
 
 

@@ -121,7 +121,7 @@ copy() {
 copy_failed() { cat "$log" >&2 && fail "the data could not be copied: $(cause "$log" | tr -s ' ')"; }
 
 # Makes the database $1 with its rights and settings, as the superuser, and everything in it as its owner. Both may be
-# whatever people made of them; an owner who may not log in does so here alone.
+# whatever people made of them; an owner who may not log in, or not often enough, does so here alone.
 copy_database() {
     local DATABASE=$1 EXTENSIONS=""
     sql postgres <<< "select pg_get_userbyid(datdba) from pg_database where datname = :'db'" | tr -d '\n' > "$OWNER/user"
@@ -134,13 +134,14 @@ copy_database() {
     add_extensions_that_are_there
     new make_extensions "$definitions" "$1" "the database $1"
     new extension_tables "$1" grant to
-    let_owner_in "$1" -1 login
+    let_owner_in "$1" -1 'login connection limit -1'
     define "$1" pre-data
     copy_rows "$1"
     define "$1" post-data
     give_back "$1"
     new run as_owner psql --no-psqlrc --quiet --dbname "$1" --command 'set client_min_messages = error' --command 'analyze'
-    let_owner_in "$1" 0 "$(sql postgres <<< "select case when rolcanlogin then 'login' else 'nologin' end
+    let_owner_in "$1" 0 "$(sql postgres <<< "
+        select case when rolcanlogin then 'login' else 'nologin' end || ' connection limit ' || rolconnlimit
         from pg_roles join pg_database on datdba = pg_roles.oid where datname = :'db'")"
     new extension_tables "$1" revoke from
 }

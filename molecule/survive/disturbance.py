@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 
+import scenario
 from scenario import URL, items, kubectl, pods_as_they_are, sql
 from traffic import Reader, Writer
 
@@ -139,8 +140,8 @@ def rows() -> set[str]:
 
 
 def web_pods() -> list[str]:
-    """Names of the web pods."""
-    return [pod["metadata"]["name"] for pod in items("pods", "-l", "app.kubernetes.io/component=web")]
+    """Names of the web pods that are not on their way out: one that the test before deleted may still be."""
+    return [pod["metadata"]["name"] for pod in scenario.web_pods()]
 
 
 def node_name() -> str:

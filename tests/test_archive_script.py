@@ -192,7 +192,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     made.stop(signal.SIGQUIT)
 
 
-def test_forward_and_back_across_restores(site: Site) -> None:
+def test_3_forward_and_back_across_restores(site: Site) -> None:
     first = site.write("first")
     second = site.write("second")
     third = site.write("third")
@@ -241,7 +241,7 @@ def check_series(site: Site, seed: int, steps: int) -> None:
 
 
 @pytest.mark.long
-def test_random_series_of_restores(site: Site) -> None:
+def test_3_random_series_of_restores(site: Site) -> None:
     check_series(site, seed=1, steps=10)
 
 
@@ -387,7 +387,7 @@ def small_volume(site: Site, megabytes: int) -> Iterator[None]:
 
 
 @pytest.mark.long
-def test_volume_without_room_is_told_before_the_server_is_stopped(site: Site) -> None:
+def test_6_volume_without_room_is_told_before_the_server_is_stopped(site: Site) -> None:
     """What is there is kept until the restored data is, so it needs its size twice."""
     first = site.write("first")
     with small_volume(site, 60):
@@ -414,7 +414,7 @@ def test_volume_without_room_is_told_before_the_server_is_stopped(site: Site) ->
 
 
 @pytest.mark.long
-def test_restore_that_fills_the_volume_clears_up(site: Site) -> None:
+def test_6_restore_that_fills_the_volume_clears_up(site: Site) -> None:
     first = site.write("first")
     site.write("second")
     with small_volume(site, 300):
@@ -459,7 +459,7 @@ def test_restore_killed_at_any_moment_has_happened_or_not(site: Site) -> None:
 
 
 @pytest.mark.long
-def test_server_and_restore_never_work_on_the_data_together(site: Site) -> None:
+def test_4_server_and_restore_never_work_on_the_data_together(site: Site) -> None:
     """Whichever of the two comes first."""
     first = site.write("first")
     site.write("second")

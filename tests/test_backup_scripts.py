@@ -296,7 +296,7 @@ def damage_a_page(server: Server) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["dropped schema", "damaged page", "full volume"])
-def test_restore_works_when_it_is_needed_most(server: Server, tmp_path: Path, trouble: str) -> None:
+def test_7_restore_works_when_it_is_needed_most(server: Server, tmp_path: Path, trouble: str) -> None:
     """What cannot be backed up before is kept as a database of its own, which the next restore does not delete."""
     before = server.sql(CHECKSUM)
     name = server.backup()

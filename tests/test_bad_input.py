@@ -235,7 +235,7 @@ def test_unknown_provider(shared_project: Project) -> None:
 
 
 @pytest.mark.parametrize("namespace", ["default", "kube-system"])
-def test_deploy_account_in_a_namespace_of_others(project: Project, namespace: str) -> None:
+def test_15_deploy_account_in_a_namespace_of_others(project: Project, namespace: str) -> None:
     """`default` is where a site on minikube is, unless told otherwise."""
     given = ["-e", f"site_namespace={namespace}"] if namespace != "default" else []
     run = project.run("playbooks/deploy_account.yml", *given)

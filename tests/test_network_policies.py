@@ -90,7 +90,7 @@ def said(rule: dict) -> str:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_each_pod_reaches_what_it_needs_and_nothing_else(case: str, shared_project: Project, tmp_path: Path) -> None:
+def test_15_each_pod_reaches_what_it_needs_and_nothing_else(case: str, shared_project: Project, tmp_path: Path) -> None:
     given, wanted = CASES[case]
     found = policies(shared_project, tmp_path, given)
     for pod in PODS:
@@ -147,7 +147,7 @@ def test_says_nothing_where_policies_are_enforced(name: str) -> None:
     ],
     ids=["bridge", "flannel", "account-of-a-namespace"],
 )
-def test_says_in_one_sentence_that_nobody_enforces_them(api: Api, words: str) -> None:
+def test_15_says_in_one_sentence_that_nobody_enforces_them(api: Api, words: str) -> None:
     (note,) = notes(api)
     assert note.startswith(words)
     assert note.endswith("every pod of the cluster reaches the site's database, see docs/network.md.")

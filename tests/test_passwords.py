@@ -159,7 +159,7 @@ def four(password: str) -> dict[str, str]:
 
 @needs_server
 @pytest.mark.parametrize("kind", PASSWORDS)
-def test_every_password_logs_in_and_the_server_never_hears_it(server: Server, kind: str) -> None:
+def test_16_every_password_logs_in_and_the_server_never_hears_it(server: Server, kind: str) -> None:
     passwords = four(PASSWORDS[kind])
     server.mount(passwords)
     done = server.set_passwords()
@@ -228,7 +228,7 @@ def test_password_of_two_lines_is_no_script() -> None:
         change_password("app", "one\n\\! id")
 
 
-def test_checksum_needs_the_key_to_be_guessed() -> None:
+def test_16_checksum_needs_the_key_to_be_guessed() -> None:
     login = {"user": "kube_boss", "password": "hunter2"}
     found = keyed_checksum(login, KEY)
     assert re.fullmatch(r"[0-9a-f]{64}", found)

@@ -14,7 +14,7 @@ ROWS = [row for row in re.findall(r"^\| (.*) \|$", TEXT, re.MULTILINE) if not ro
 
 
 @pytest.mark.parametrize(("path", "name"), sorted(set(NAMED)), ids="::".join)
-def test_named_test_exists(path: str, name: str) -> None:
+def test_17_named_test_exists(path: str, name: str) -> None:
     assert name.startswith("test_")
     functions = [
         each.name for each in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(each, ast.FunctionDef)

@@ -38,7 +38,7 @@ def test_own_folder_is_trusted(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["pins", "pins/bin/minikube", "."])
-def test_what_others_can_write_to_is_named(cache: Path, name: str) -> None:
+def test_16_what_others_can_write_to_is_named(cache: Path, name: str) -> None:
     (cache / name).chmod(0o777)
     assert who_may_change(str(cache)) == f"{cache / name} can be written to by other users (mode 0777)"
 
@@ -85,7 +85,7 @@ def mode(path: Path) -> int:
     return path.stat().st_mode & 0o7777
 
 
-def test_reports_and_logs_of_failures_are_their_owners_alone(tmp_path: Path) -> None:
+def test_16_reports_and_logs_of_failures_are_their_owners_alone(tmp_path: Path) -> None:
     """Whatever the umask; a folder that was there keeps its mode."""
     before = os.umask(0)
     try:

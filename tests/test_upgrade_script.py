@@ -201,7 +201,7 @@ def test_upgrade_that_takes_too_long_is_undone(server: Server, volume: Volume) -
     assert server.sql(LIMIT) == "-1"
 
 
-def test_data_that_was_opened_to_the_site_is_never_cleared(server: Server, volume: Volume) -> None:
+def test_2_data_that_was_opened_to_the_site_is_never_cleared(server: Server, volume: Volume) -> None:
     assert volume.upgrade().returncode == 0
     volume.server("start")
     assert volume.sql((server.folder / "scripts" / "open.sql").read_text()) == ""

@@ -231,7 +231,7 @@ def fails_for_good(*arguments: str) -> None:
     assert ask("/api/notes", {"text": "written after a restore that failed"})[0] == 201
 
 
-def test_restore_that_is_reported_as_failed_never_happens(backup: str) -> None:
+def test_4_restore_that_is_reported_as_failed_never_happens(backup: str) -> None:
     fails_for_good("-e", f"backup={backup}", "-e", json.dumps({"postgres_backup_resources": HUGE}))
 
 
@@ -371,11 +371,11 @@ def test_restore_to_a_moment_that_was_killed_after_it_begins_anew() -> None:
     restored(moment, "third moment")
 
 
-def test_restore_to_a_moment_that_is_reported_as_failed_never_happens() -> None:
+def test_4_restore_to_a_moment_that_is_reported_as_failed_never_happens() -> None:
     fails_for_good(*to_time(now()), "-e", json.dumps({"postgres_resources": HUGE}))
 
 
-def test_forward_again_across_restores() -> None:
+def test_3_forward_again_across_restores() -> None:
     """To a moment that an earlier restore has undone, and whose base backup is on another timeline."""
     first, second = moment_of("way back"), moment_of("way forward")
     restored(first, "way back")
@@ -401,7 +401,7 @@ def restored_and_started() -> bool:
     return done and items("statefulsets")[0]["spec"]["replicas"] == 1
 
 
-def test_server_that_does_not_start_is_restored_from_its_archive() -> None:
+def test_7_server_that_does_not_start_is_restored_from_its_archive() -> None:
     """Its data is damaged: all that was archived comes back, and the damaged data is kept."""
     wait_for_base_backup()
     note("written before the damage")

@@ -93,7 +93,7 @@ def test_every_playbook_is_here() -> None:
     [(name, arguments) for name, runs in RUNS.items() for arguments in runs],
     ids=lambda value: value if isinstance(value, str) else " ".join(value).replace("-e ", ""),
 )
-def test_check_changes_nothing(name: str, arguments: list[str], moment: str, tmp_path: Path) -> None:
+def test_5_check_changes_nothing(name: str, arguments: list[str], moment: str, tmp_path: Path) -> None:
     given = [each.replace(MOMENT, moment).replace("{folder}", str(tmp_path)) for each in arguments]
     before = everything()
     run = playbook(f"playbooks/{name}", "--check", "--diff", "-e", VARIABLES, *given)

@@ -60,7 +60,7 @@ def renewed() -> Iterator[None]:
         thread.join()
 
 
-def test_run_that_renews_is_respected() -> None:
+def test_8_run_that_renews_is_respected() -> None:
     with renewed():
         run = playbook("playbooks/deploy.yml", *NEW)
         assert run.returncode != 0
@@ -69,7 +69,7 @@ def test_run_that_renews_is_respected() -> None:
         assert holder() == OTHER
 
 
-def test_lease_that_nobody_renews_is_dead() -> None:
+def test_8_lease_that_nobody_renews_is_dead() -> None:
     """Whatever its times say: the other machine's clock may be an hour off."""
     for when in ("2026-01-01T00:00:00.000000Z", "2126-01-01T00:00:00.000000Z"):
         hold(5, when=when)
@@ -85,7 +85,7 @@ def test_lease_of_an_earlier_version_is_not_waited_for() -> None:
     assert REFUSED in run.stdout
 
 
-def test_long_run_keeps_its_lease() -> None:
+def test_8_long_run_keeps_its_lease() -> None:
     """A command before the migrations takes longer than the lease lasts."""
     first = begin("playbooks/deploy.yml", *LONG, "-e", "site_lease_seconds=12")
     wait_for(lambda: "before-migrate" in kubectl("get", "pods"), 60)
@@ -98,7 +98,7 @@ def test_long_run_keeps_its_lease() -> None:
     wait_for(lambda: holder() == "", 5)
 
 
-def test_run_that_lost_its_lease_stops_before_its_next_change() -> None:
+def test_8_run_that_lost_its_lease_stops_before_its_next_change() -> None:
     """A laptop that slept, and wakes while another run has the site: that one's lease is left alone."""
     with begin("playbooks/deploy.yml", *NEW) as run:
         for line in run.stdout:

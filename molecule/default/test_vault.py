@@ -34,14 +34,14 @@ def objects() -> dict[str, dict]:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--check",)], ids=["deploy", "check"])
-def test_no_vault_changes_nothing(checkout: Checkout, arguments: tuple[str, ...]) -> None:
+def test_1_no_vault_changes_nothing(checkout: Checkout, arguments: tuple[str, ...]) -> None:
     before = objects()
     refused(checkout.run("deploy.yml", *arguments), VAULT_IS_MISSING, str(checkout.vault), CURE)
     assert objects() == before
     assert not checkout.vault.exists()
 
 
-def test_vault_is_written_from_the_secrets(checkout: Checkout) -> None:
+def test_1_vault_is_written_from_the_secrets(checkout: Checkout) -> None:
     made = checkout.run("vault.yml", "-e", "recover=true")
     assert made.returncode == 0, made.stdout
     assert "was written from the Secrets of the site" in made.stdout

@@ -72,7 +72,7 @@ def test_can_reads_are_real(account: Path) -> None:
     assert may(account, "patch", "deployments.apps", "-n", NAMESPACE)
 
 
-def test_no_service_takes_external_addresses(account: Path) -> None:
+def test_15_no_service_takes_external_addresses(account: Path) -> None:
     """On a minikube that was made here; one from before has no such rule until it is made anew."""
     servers = kubectl(
         "get", "pods", "-n", "kube-system", "-l", "component=kube-apiserver", "-o", "jsonpath={..command}"

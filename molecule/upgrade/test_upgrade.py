@@ -287,7 +287,7 @@ def test_failure_after_the_switch_puts_the_old_server_back() -> None:
 
 
 @pytest.mark.usefixtures("fifteen")
-def test_killed_and_run_again() -> None:
+def test_2_killed_and_run_again() -> None:
     """Playbook and Job killed in the middle; a deploy says what to do; the next run ends it."""
     rows = checksums()
     run = begin(UPGRADE, *NEW, *ARCHIVE, output=subprocess.DEVNULL)
@@ -316,7 +316,7 @@ def test_killed_and_run_again() -> None:
     wait_for_base_backup()
 
 
-def test_killed_after_the_opening_there_is_no_way_back() -> None:
+def test_2_killed_after_the_opening_there_is_no_way_back() -> None:
     """The next run finds the new server, which the site has written into, not ready, and does not put the old one back.
 
     When it is mended, the run after it ends the upgrade, with all that was written.

@@ -172,7 +172,7 @@ def slow_clients(
     ],
     ids=["first byte", "header", "large header", "13 headers of 8 kB", "body", "chunks", "multipart"],
 )
-def test_slow_clients_hold_nobody_up(attacked: Attacked, number: int, start: bytes, pause: float) -> None:
+def test_12_slow_clients_hold_nobody_up(attacked: Attacked, number: int, start: bytes, pause: float) -> None:
     """Without nginx, as many as there are threads stop the site, and then its probes."""
     with slow_clients(attacked.proxy, number, start, pause=pause):
         time.sleep(1)
@@ -200,7 +200,7 @@ def test_slow_readers_hold_nobody_up(plain: Attacked) -> None:
 
 
 @pytest.mark.parametrize("body", ["length", "chunks"])
-def test_large_uploads_are_refused_and_leave_nothing(attacked: Attacked, body: str) -> None:
+def test_12_large_uploads_are_refused_and_leave_nothing(attacked: Attacked, body: str) -> None:
     """70 MB, 16 times at once, without a login: 413 by the length that is announced, or as soon as it is too much."""
     how = {"length": b"Content-Length: 70000000\r\n\r\n", "chunks": b"Transfer-Encoding: chunked\r\n\r\n"}[body]
     piece = b"x" * 500_000

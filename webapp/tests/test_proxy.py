@@ -114,7 +114,7 @@ def test_what_trusted_proxies_say_is_handed_on(behind: proxies.Proxy) -> None:
         ("/admin/x?y", "/admin/x"),
     ],
 )
-def test_private_paths_are_not_there(proxy: proxies.Proxy, path: str, normal: str) -> None:
+def test_14_private_paths_are_not_there(proxy: proxies.Proxy, path: str, normal: str) -> None:
     """And the app does not hear of the request, however the path is written."""
     assert proxy.get(path).status == 404
     assert proxy.tells(normal, 404)
@@ -143,7 +143,7 @@ def test_a_browser_at_the_forwarded_port_may_send_forms(behind: proxies.Proxy) -
         assert (seen["scheme"], seen["Origin"]) == ("https", told)
 
 
-def test_metrics_have_a_port_of_their_own(proxy: proxies.Proxy, behind: proxies.Proxy) -> None:
+def test_16_metrics_have_a_port_of_their_own(proxy: proxies.Proxy, behind: proxies.Proxy) -> None:
     """And nothing else has. The app is asked by a name that it knows, whatever address Prometheus has for it."""
     door = proxy.door(proxy.metrics)
     assert door.get("/metrics", {"Host": "10.0.0.1:8012"}).status == 200
@@ -151,7 +151,7 @@ def test_metrics_have_a_port_of_their_own(proxy: proxies.Proxy, behind: proxies.
     assert behind.door(behind.metrics).get("/metrics").status == 200
 
 
-def test_logins_are_limited_for_each_address(behind: proxies.Proxy) -> None:
+def test_14_logins_are_limited_for_each_address(behind: proxies.Proxy) -> None:
     def login(client: str, path: str = "/accounts/login/") -> int:
         return behind.get(path, {"X-Forwarded-For": f"{client}, 192.0.2.9"}, "POST", "password=x").status
 

@@ -191,18 +191,6 @@ def test_stops_gracefully(postgres, site):
 
 
 @pytest.mark.slow
-def test_clients_that_stop_in_the_middle(site):
-    """More of them than threads: the others wait for seconds, not for ever."""
-    with contextlib.ExitStack() as stack:
-        for _ in range(9):
-            client = stack.enter_context(socket.create_connection(("127.0.0.1", site.port)))
-            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-More: ")
-        time.sleep(0.2)
-        assert max(site.get("/livez").seconds for _ in range(2)) < 12
-    assert site.get("/").status == 200
-
-
-@pytest.mark.slow
 def test_starts_the_tutorials_way(postgres, tmp_path):
     """run.sh migrates as the owner and serves as the app's user."""
     postgres.create("by_run_sh", template="empty")

@@ -11,6 +11,6 @@ esac
 # It signs backups.
 export KEPT=openssl
 exec "$here/../debian.sh" "$1" "$release" \
-    --include="ca-certificates,locales,netbase,openssl,pgbackrest,postgresql-$major,prometheus-postgres-exporter,rclone,tzdata" \
+    --include="age,ca-certificates,locales,netbase,openssl,pgbackrest,postgresql-$major,prometheus-postgres-exporter,rclone,tzdata" \
     --essential-hook="$here/before.sh \"\$1\"" \
     --customize-hook="$here/after.sh \"\$1\" $major"

@@ -3,12 +3,15 @@
 #
 #   PGHOST PGPORT …         where the server is, as libpq reads it
 #   DATABASE                the database that is backed up
-#   BACKUPS                 the backups' volume; a backup is a directory in it: database.dump and backup.json
+#   BACKUPS                 the backups' volume; a backup is a directory in it: database.dump, with .age after it where
+#                           it is encrypted, and backup.json
 #   LOGIN LOGIN_USER        directory with the files user and password; where there is no file user, its name
 #   OWNER                   directory with the login of the database's owner, where that above is the superuser; else empty
 #   EXTENSIONS              those that a superuser makes, with commas between them
 #   SIGNING                 directory with the file key, by which backups are signed; where there is no file they are not
 #   TRUSTED UNSIGNED        other sites' public keys, with commas between them; true: signatures are not looked at
+#   RECIPIENTS              age's public keys that dumps are encrypted for, with commas between them; none: they are not
+#   IDENTITY                directory with the file identity, age's private keys, one a line; it may have no file
 #   KEEP KEEP_DAYS          how many backups stay, and for how many days (0: for ever)
 #   KEEP_MINIMUM            how many stay whatever their age
 #   SITE_ID                 the site's own id: another site's backups, on the same volume or in the same bucket, are not
@@ -213,15 +216,70 @@ check_signature() {
         "Choose another one."
 }
 
+# --- encryption ---------------------------------------------------------------------------------------------------
+#
+# By age, for public keys: who makes backups needs nothing that can read them. In the clear a dump is in no file.
+
+# The dump of the backup in the directory $1.
+dump_of() { if [[ -e $1/$DUMP.age ]]; then printf '%s' "$1/$DUMP.age"; else printf '%s' "$1/$DUMP"; fi; }
+need_age() {
+    command -v age > /dev/null || fail "postgres_backup_recipients: this image has no age, which encrypts backups. The one" \
+        "that a deploy builds has (image_source: debian)."
+}
+
+# Its reader may have had enough before the end, which is a SIGPIPE.
+decrypt() { age --decrypt --identity "$IDENTITY/identity" "$1" || (($? == 141)); }
+# pg_restore of the dump $1, which may be a pipe, with the options that follow.
+read_dump() {
+    if [[ $1 = *.age ]]; then
+        decrypt "$1" | pg_restore "${@:2}"
+    elif [[ -p $1 ]]; then
+        pg_restore "${@:2}" < "$1"
+    else
+        pg_restore "${@:2}" "$1"
+    fi
+}
+
+# Refuses an encrypted backup $1 that no key here opens.
+check_identity() {
+    local dump recipients cause="is not set"
+    dump=$(dump_of "$BACKUPS/$1")
+    [[ $dump = *.age ]] || return 0
+    need_age
+    if [[ -s ${IDENTITY:-/nowhere}/identity ]]; then
+        if decrypt "$dump" 2> "$SCRATCH/age.log" | head -c 1 > /dev/null; then return 0; fi
+        cause="opens nothing of it ($(sed -n 's/^age: error: //p' "$SCRATCH/age.log" | head -n 1))"
+    fi
+    recipients=$(told "$1" "(select string_agg(value, ', ') from jsonb_array_elements_text(told -> 'recipients'))")
+    fail "vault_backup_identity: $cause, and the backup $1 is encrypted for $recipients. Add the private key of one of these" \
+        "to the vault, or say it with -e. The data is as it was."
+}
+
 # --- making one ---------------------------------------------------------------------------------------------------
 
-# What pg_restore makes of a dump: every table's data is read to its end, nothing is restored.
+# What pg_restore makes of a dump: every table's data is read to its end, nothing is restored. Once, for $1 may be a pipe.
 check_dump() {
     local out
-    [[ -s $1 ]] || fail "the dump is empty."
-    out=$(pg_restore --list "$1" 2>&1) || fail "the dump cannot be read: $(tail -n 1 <<< "$out")"
-    grep -q ' TABLE DATA ' <<< "$out" || fail "the dump holds no table: the database $DATABASE is empty."
-    out=$(pg_restore --file=/dev/null "$1" 2>&1) || fail "the dump is damaged or cut off: $(tail -n 1 <<< "$out")"
+    [[ -p $1 || -s $1 ]] || fail "the dump is empty."
+    out=$(LC_ALL=C read_dump "$1" --verbose --file=/dev/null 2>&1) || fail "the dump is damaged or cut off: $(tail -n 1 <<< "$out")"
+    grep -q 'processing data for table' <<< "$out" || fail "the dump holds no table: the database $DATABASE is empty."
+}
+
+# Dumps the database into the file $1; further arguments are pg_dump's. What is encrypted is checked on its way: there may
+# be no key here to read it.
+make_dump() {
+    local options=(--no-password --format=custom "${@:2}" --lock-wait-timeout="${LOCK_SECONDS}s" --dbname="$DATABASE") to code=0
+    # A signal is for it, not for a shell around it.
+    [[ $1 = *.age ]] || exec pg_dump "${options[@]}" --file="$1"
+    IFS=, read -ra to <<< "$RECIPIENTS"
+    rm -f "$SCRATCH/clear"
+    mkfifo "$SCRATCH/clear"
+    (check_dump "$SCRATCH/clear") 2> "$SCRATCH/check.log" &
+    # The check's end is not the dump's: tee goes on.
+    pg_dump "${options[@]}" | tee -p "$SCRATCH/clear" | age "${to[@]/#/--recipient=}" --output "$1" || code=1
+    # Of a dump that failed the check says no more than that it was cut off.
+    wait $! || ((code)) || { cat "$SCRATCH/check.log" >&2 && code=1; }
+    return "$code"
 }
 
 # Some times as fast as gzip, and smaller: from PostgreSQL 16 on, where its programs were built with it.
@@ -236,7 +294,8 @@ expected_size() {
 
 # Makes a backup of the kind $1, as the role that is logged in; its name is then in $made.
 make_backup() {
-    local began=$SECONDS part sha size migration="" system programs server method=() expected failed=""
+    local began=$SECONDS part dump sha size migration="" system programs server method=() expected failed=""
+    [[ -z ${RECIPIENTS-} ]] || need_age
     programs=$(program_major pg_dump) server=$(server_major "$DATABASE")
     ((programs >= server)) || fail "image_postgres_major: the programs that make a backup are PostgreSQL $programs's, and the" \
         "server at $PGHOST is $server: set it to $server."
@@ -245,24 +304,24 @@ make_backup() {
     mkdir "$part" 2> /dev/null || fail "the volume of the backups takes no file ($(free_space))."
     ! knows_zstd || method=(--compress=zstd)
     expected=$(expected_size)
+    dump=$part/$DUMP${RECIPIENTS:+.age}
     say "dumping the database $DATABASE, $(megabytes "$(size_of "$DATABASE")")"
-    watch "$expected" stat -c %s "$part/$DUMP"
+    watch "$expected" stat -c %s "$dump"
     # Its messages are few: they are needed for the cause.
-    run pg_dump --no-password --format=custom "${method[@]}" --lock-wait-timeout="${LOCK_SECONDS}s" --dbname="$DATABASE" \
-        --file="$part/$DUMP" 2> "$SCRATCH/dump.log" || failed=yes
+    run make_dump "$dump" "${method[@]}" 2> "$SCRATCH/dump.log" || failed=yes
     end_watch
     if [[ -n $failed ]]; then
         cat "$SCRATCH/dump.log" >&2
         rm -rf "$part"
-        if grep -q 'No space left' "$SCRATCH/dump.log"; then
+        if grep -qi 'no space left' "$SCRATCH/dump.log"; then
             fail "postgres_backup_size: the volume of the backups is full ($(free_space)); nothing is kept of this" \
                 "backup. Make room: a smaller postgres_backup_keep, or a larger volume."
         fi
-        fail "the dump failed: $(tail -n 1 "$SCRATCH/dump.log")"
+        fail "the dump failed: $(grep -v '^age: report' "$SCRATCH/dump.log" | tail -n 1)"
     fi
-    (check_dump "$part/$DUMP") || { rm -rf "$part" && exit 1; }
-    sha=$(sha256sum "$part/$DUMP" | cut -d ' ' -f 1)
-    size=$(stat -c %s "$part/$DUMP")
+    [[ $dump = *.age ]] || (check_dump "$dump") || { rm -rf "$part" && exit 1; }
+    sha=$(sha256sum "$dump" | cut -d ' ' -f 1)
+    size=$(stat -c %s "$dump")
     # A database that is closed for an upgrade lets no owner in.
     if [[ $(as_owner sql "$DATABASE" 2> /dev/null <<< "select to_regclass('django_migrations') is not null") = t ]]; then
         migration=$(as_owner sql "$DATABASE" <<< "select app || '.' || name from django_migrations order by id desc limit 1")
@@ -271,10 +330,10 @@ make_backup() {
     system=$(sql "$DATABASE" <<< 'select system_identifier from pg_control_system()' 2> /dev/null) || true
     # With it, what a dump of the database does not hold: its own rights and settings, and how it was made.
     sql "$DATABASE" --set name="$made" --set kind="$1" --set size="$size" --set sha="$sha" \
-        --set release="${RELEASE-}" --set site="${SITE_ID-}" --set system="$system" --set migration="$migration" > "$part/$TOLD" << 'SQL' || fail "no room for $TOLD."
+        --set recipients="${RECIPIENTS-}" --set release="${RELEASE-}" --set site="${SITE_ID-}" --set system="$system" --set migration="$migration" > "$part/$TOLD" << 'SQL' || fail "no room for $TOLD."
         select jsonb_build_object('name', :'name', 'kind', :'kind',
             'finished_at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-            'size_bytes', :size, 'sha256', :'sha', 'database', datname,
+            'size_bytes', :size, 'sha256', :'sha', 'recipients', string_to_array(:'recipients', ','), 'database', datname,
             'site_id', :'site', 'system_identifier', :'system',
             'server_version', current_setting('server_version'), 'release', :'release', 'migration', :'migration',
             'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding),
@@ -292,7 +351,7 @@ make_backup() {
 SQL
     [[ -s $part/$TOLD ]] || fail "the volume of the backups is full ($(free_space)); nothing is kept of this backup."
     sign "$part"
-    sync -f "$part/$DUMP" "$part/$TOLD"
+    sync -f "$dump" "$part/$TOLD"
     mv "$part" "$BACKUPS/$made"
     sync -f "$BACKUPS"
     say "made the backup $made: $((size / 1000)) kB in $((SECONDS - began)) s"
@@ -300,9 +359,11 @@ SQL
 
 # Copies the backup $1 to the bucket; its JSON comes last, and says that all is there.
 copy_to_s3() {
+    local dump
+    dump=$(dump_of "$BACKUPS/$1")
     # Asked for a list, S3 says what it has against a login or a bucket; refusing an object, often no more than a number.
     s3 lsf --max-depth 1 "s3:$S3_BUCKET" > /dev/null
-    s3 copyto "$BACKUPS/$1/$DUMP" "$(remote "$1/$DUMP")"
+    s3 copyto "$dump" "$(remote "$1/${dump##*/}")"
     [[ ! -e $BACKUPS/$1/$SIGNATURE ]] || s3 copyto "$BACKUPS/$1/$SIGNATURE" "$(remote "$1/$SIGNATURE")"
     s3 copyto "$BACKUPS/$1/$TOLD" "$(remote "$1/$TOLD")"
     say "copied it to $S3_ENDPOINT, bucket $S3_BUCKET"
@@ -329,7 +390,7 @@ superfluous() {
 # To be run only after a backup that is good: so the newest, which stays, is one.
 delete_superfluous() {
     local name old
-    old=$(for name in $(names); do printf '%s %s\n' "$name" "$(stat -c %s "$BACKUPS/$name/$DUMP" || echo 0)"; done | superfluous)
+    old=$(for name in $(names); do printf '%s %s\n' "$name" "$(stat -c %s "$(dump_of "$BACKUPS/$name")" || echo 0)"; done | superfluous)
     for name in $old; do
         # Under another name first: what is half-deleted is no backup.
         mv "$BACKUPS/$name" "$BACKUPS/.$name.part" && rm -rf "$BACKUPS/.$name.part"
@@ -338,7 +399,8 @@ delete_superfluous() {
 }
 delete_superfluous_in_s3() {
     local name old files
-    files=$(s3 lsf --recursive --max-depth 2 --files-only --format sp --separator ' ' --include "/*/$TOLD" --include "/*/$DUMP" "$(remote)")
+    files=$(s3 lsf --recursive --max-depth 2 --files-only --format sp --separator ' ' --include "/*/$TOLD" \
+        --include "/*/$DUMP" --include "/*/$DUMP.age" "$(remote)")
     old=$(awk -F '[ /]' -v told="$TOLD" '$3 == told {complete[$2]} $3 != told {size[$2] = $1}
         END {for (name in complete) print name, size[name] + 0}' <<< "$files" | superfluous)
     for name in $old; do
@@ -417,7 +479,7 @@ fetch_backup() {
     mkdir "$BACKUPS/.$2.part"
     place=$(remote "$1")
     grep -qxF -- "$1" <<< "$(remote_names)" || place=$(anywhere "$1")
-    s3 copy --include "/$DUMP" --include "/$TOLD" --include "/$SIGNATURE" "$place" "$BACKUPS/.$2.part"
+    s3 copy --include "/$DUMP" --include "/$DUMP.age" --include "/$TOLD" --include "/$SIGNATURE" "$place" "$BACKUPS/.$2.part"
     mv "$BACKUPS/.$2.part" "$BACKUPS/$2"
 }
 
@@ -428,18 +490,20 @@ told() {
 
 # Refuses a backup that is not what it was when it was made, or that this server is too old for.
 verify_backup() {
-    local sha now major server
+    local dump sha now major server
     check_signature "$1"
-    [[ -f $BACKUPS/$1/$DUMP ]] || fail "backup: $1 has lost its $DUMP. Choose another one."
+    dump=$(dump_of "$BACKUPS/$1")
+    [[ -f $dump ]] || fail "backup: $1 has lost its $DUMP. Choose another one."
     sha=$(told "$1" "told ->> 'sha256'")
-    now=$(sha256sum < "$BACKUPS/$1/$DUMP" | cut -d ' ' -f 1)
+    now=$(sha256sum < "$dump" | cut -d ' ' -f 1)
     [[ $now = "$sha" ]] || fail "backup: $1 is not what it was: its checksum is ${now:0:12}…, and was ${sha:0:12}… when" \
         "it was made. Choose another one."
     major=$(told "$1" "split_part(told ->> 'server_version', '.', 1)")
     server=$(server_major postgres)
     ((major <= server)) || fail "backup: $1 was made by PostgreSQL $major, and the server is PostgreSQL $server: a newer" \
         "one's backup cannot be restored into an older one. Upgrade the server first (playbooks/upgrade_postgres.yml)."
-    (check_dump "$BACKUPS/$1/$DUMP")
+    check_identity "$1"
+    (check_dump "$dump")
 }
 
 # Refuses a backup $1 that the server's volume has no room for: for what it restores, and for the log of that. Only a
@@ -465,7 +529,7 @@ SQL
 # Makes the database $2 of the backup $1; without the rights on the database itself. The login makes the database and
 # $EXTENSIONS, the owner all that the dump says.
 load_backup() {
-    local failed=""
+    local dump failed=""
     sql postgres --set target="$2" --set owner="$(owner)" --set told="$(< "$BACKUPS/$1/$TOLD")" << 'SQL'
         select format('create database %I owner %I template template0 encoding %L lc_collate %L lc_ctype %L', :'target',
             :'owner', told ->> 'encoding', told ->> 'collate', told ->> 'ctype')
@@ -477,13 +541,14 @@ load_backup() {
         select format('revoke all on database %I from public', :'target')
         \gexec
 SQL
-    pg_restore --list "$BACKUPS/$1/$DUMP" > "$SCRATCH/list"
-    make_extensions "$BACKUPS/$1/$DUMP" "$2" "the backup $1"
+    dump=$(dump_of "$BACKUPS/$1")
+    read_dump "$dump" --list > "$SCRATCH/list"
+    make_extensions "$dump" "$2" "the backup $1"
     [[ ! -s $SCRATCH/others ]] || say "left out, for they are not the owner's: $(cut -d ' ' -f 4- "$SCRATCH/others" | paste -s -d ',')"
     # In tables of an extension, rows of people: the owner loads them, and has no other right on them.
     extension_tables "$2" grant to
     watch "$(database_bytes "$1")" size_of "$2"
-    run as_owner load_dump "$BACKUPS/$1/$DUMP" "$2" 2> "$SCRATCH/restore.log" || failed=yes
+    run as_owner load_dump "$dump" "$2" 2> "$SCRATCH/restore.log" || failed=yes
     end_watch
     if [[ -n $failed ]]; then
         cat "$SCRATCH/restore.log" >&2
@@ -518,7 +583,7 @@ make_extensions() {
             continue
         elif [[ ,${EXTENSIONS-}, = *",$name,"* ]]; then
             awk -v name="$name" '$4 == "EXTENSION" && $6 == name' "$SCRATCH/list" > "$SCRATCH/extension"
-            schema=$(pg_restore --use-list="$SCRATCH/extension" --file=- "$1" |
+            schema=$(read_dump "$1" --use-list="$SCRATCH/extension" --file=- |
                 sed -nE 's/^CREATE EXTENSION IF NOT EXISTS .* WITH SCHEMA (.*);$/\1/p')
             schema=$(sql "$2" --set name="$name" --set schema="${schema:-public}" --set owner="$(owner)" << 'SQL'
                 select (parse_ident(:'schema'))[1] as schema \gset
@@ -551,13 +616,15 @@ leave_out_others() {
 
 # Loads the dump $1 into the database $2, as whoever is logged in, to whom all of it belongs then.
 load_dump() {
-    local options=(--exit-on-error --no-owner --use-list="$SCRATCH/wanted")
+    local options=(--exit-on-error --no-owner --use-list="$SCRATCH/wanted") jobs=(--jobs="$JOBS")
+    # Of a stream there is no second reader.
+    [[ $1 != *.age ]] || jobs=()
     if (($(program_major pg_restore) <= $(server_major "$2"))); then
-        pg_restore --no-password --jobs="$JOBS" "${options[@]}" --dbname="$2" "$1"
+        read_dump "$1" --no-password "${jobs[@]}" "${options[@]}" --dbname="$2"
     else
         # Such as a server elsewhere. From 17 on the program begins with a setting that older servers do not know; only
         # its first line of that kind is left out, for rows may read like it.
-        pg_restore "${options[@]}" --file=- "$1" | sed '0,/^SET transaction_timeout = 0;$/{//d}' |
+        read_dump "$1" "${options[@]}" --file=- | sed '0,/^SET transaction_timeout = 0;$/{//d}' |
             sql "$2" --output=/dev/null
     fi
 }

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from ansible_collections.kubernetes_django.site.plugins.module_utils import age_keys
+from conftest import Project
 from programs import Bucket
 from test_backup_scripts import (
     CHECKSUM,
@@ -25,6 +27,7 @@ from test_backup_scripts import (
     running,
     server,
 )
+from test_bad_input import refused
 
 # Fixtures, which pytest finds by their names.
 __all__ = ["bucket", "running", "server"]
@@ -274,3 +277,39 @@ def test_bucket_has_no_dump_in_the_clear(server: Server, bucket: Bucket, keys: l
     last = server.backup_to(variables | {"KEEP": "2", "KEEP_DAYS": "30", "KEEP_MINIMUM": "1"})
     kept = {path.name for path in place.iterdir() if not path.name.endswith("-before-restore")}
     assert kept == {large, name, last}
+
+
+def test_public_keys_are_those_that_age_takes(keys: list[Key]) -> None:
+    for key in keys:
+        assert age_keys.is_public_key(key.public)
+        wrong = key.public[:-1] + ("q" if key.public[-1] != "q" else "p")
+        assert not age_keys.is_public_key(wrong)
+        run = subprocess.run(["age", "-r", wrong, "/dev/null"], capture_output=True, text=True)
+        assert "malformed recipient" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("private", "fault"),
+    [
+        ([], "is not set."),
+        ([1], "fits none of postgres_backup_recipients."),
+        ([1, 0], None),
+    ],
+)
+def test_drills_need_a_key_that_fits(
+    shared_project: Project, keys: list[Key], private: list[int], fault: str | None
+) -> None:
+    """Preflight knows which public key belongs to a private one; one of several is enough, on either side."""
+    values = {
+        "postgres_backup_recipients": [keys[0].public, keys[2].public],
+        "postgres_drill_schedule": "@weekly",
+    }
+    if private:
+        values["vault_backup_identity"] = "\n".join(["# of the site", *(keys[each].private for each in private)])
+    seen = refused(shared_project, "-e", json.dumps(values))
+    refusal = "postgres_drill_schedule: a drill reads the latest backup, and vault_backup_identity"
+    assert f"{refusal} {fault}" in seen if fault else refusal not in seen
+    assert "AGE-SECRET-KEY-1" not in seen
+    # An older key alone may be what a restore needs.
+    seen = refused(shared_project, "-e", json.dumps(values | {"postgres_drill_schedule": ""}))
+    assert "vault_backup_identity" not in seen

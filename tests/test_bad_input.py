@@ -110,6 +110,14 @@ def test_vault_that_is_older_than_signatures(project: Project) -> None:
         ),
         ('{"postgres_backup_trusted_keys": ["mine"]}', "postgres_backup_trusted_keys: 'mine' is no public key."),
         ("site_id=../theirs", "site_id: '../theirs' is no UUID in small letters. Put the one of the Secret site-id"),
+        (
+            '{"postgres_backup_recipients": ["age1mine"]}',
+            "postgres_backup_recipients: 'age1mine' is no public key of age.",
+        ),
+        (
+            "vault_backup_identity=mine",
+            "secrets_backup_identity: a line of it is no private key of age. Mend vault_backup_",
+        ),
         ("postgres_backup_minimum=0", "postgres_backup_minimum: 0 is out of range, it goes from 1 to 10000."),
         ("storage_kind=nfs", "value of storage_kind must be one of: hostpath, class, claim, got: nfs"),
         ('{"django_resources": {"limits": {"memroy": "1Gi"}}}', "memroy"),

@@ -497,7 +497,7 @@ def test_a_ready_image_and_no_builder(machine: Machine) -> None:
     assert (
         f"PostgreSQL is {POSTGRES}, which the cluster pulls itself: this machine cannot build an image of its" in seen
     )
-    assert "It lacks pgBackRest and rclone" in seen
+    assert "It lacks age, pgBackRest and rclone" in seen
 
 
 @pytest.mark.long
@@ -545,6 +545,16 @@ def test_the_official_image_has_no_rclone(machine: Machine) -> None:
         **s3,
     )
     went_well, seen = machine.run(postgres_backup_s3_image="docker.io/rclone/rclone:1.71", **s3)
+    assert went_well, seen
+
+
+@pytest.mark.long
+def test_the_official_image_has_no_age(machine: Machine) -> None:
+    machine.has("docker", "kind")
+    machine.has_node("dev-control-plane")
+    key = "age13gtwkv7hfgck4cyhnlq5yuy6shyzsg989nzjkya644j2xt8juuysduqqm2"
+    machine.refuses("postgres_backup_recipients: needs age, which", "Set it to []", postgres_backup_recipients=[key])
+    went_well, seen = machine.run(postgres_backup_recipients=[])
     assert went_well, seen
 
 

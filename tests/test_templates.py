@@ -136,6 +136,34 @@ def test_no_secret_in_an_environment(rendered: dict[str, list[dict]]) -> None:
                 assert not re.search(r"(PASSWORD|KEY)$", variable["name"]), f"{name}: {variable['name']}"
 
 
+def test_only_jobs_that_read_backups_have_the_key(
+    rendered: dict[str, list[dict]], request: pytest.FixtureRequest
+) -> None:
+    """So a site makes encrypted backups without what opens them."""
+    given = next(yaml.safe_load(path.read_text()) for path in SETS if path.stem in request.node.name)
+    secret = given.get("postgres_backup_encryption_secret", "postgres-backup-encryption")
+    having = {
+        name: volume["secret"]
+        for name, spec in pod_specs(rendered).items()
+        for volume in spec["volumes"]
+        if volume.get("secret", {}).get("secretName") == secret
+    }
+    # By hand: a restore in the one set, a backup in the other.
+    assert set(having) == {"postgres-drill.cronjob.yaml"} | (
+        set() if "storage_kind" in given else {"postgres-backup.job.yaml"}
+    )
+    assert all(volume["defaultMode"] == 0o440 and volume["optional"] for volume in having.values())
+    for name, spec in pod_specs(rendered).items():
+        mounts = [mount["name"] for each in spec["containers"] for mount in each["volumeMounts"]]
+        assert ("identity" in mounts) == (name in having), name
+    (made,) = rendered["identity.secret.yaml"]
+    assert made["metadata"]["name"] == secret
+    assert base64.b64decode(made["data"]["identity"]).decode() == given["secrets_backup_identity"]
+    environment = pod_specs(rendered)["postgres-backup.cronjob.yaml"]["containers"][0]["env"]
+    recipients = ",".join(given.get("postgres_backup_recipients", []))
+    assert {"name": "RECIPIENTS", "value": recipients} in environment
+
+
 def test_address_of_a_node_is_filled_in_by_kubernetes(rendered: dict[str, list[dict]]) -> None:
     """It knows a name only where it stands earlier in the list, so a node that changes changes no template."""
     seen = 0

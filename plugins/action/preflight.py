@@ -271,7 +271,7 @@ def check_cluster(
         existing, missing = checks_secrets.read_existing(kube, values, namespace is not None)
         if missing:
             return facts, findings + missing
-        findings += checks_django.check_secret_key(values)
+        findings += checks_django.check_secret_key(values) + checks_backups.check_encryption(values)
         secrets |= existing
     # A site can be taken away whosever vault is here.
     if "namespace_quota" in values:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ansible_collections.kubernetes_django.site.plugins.module_utils.age_keys import is_public_key, public_key
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import check_volume
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube
 
@@ -33,7 +34,7 @@ def check_options(values: dict[str, Any]) -> list[str]:
     Args:
         values: the options of all roles that are checked, of the types that the argument specs say.
     """
-    return check_schedules(values) + check_signing(values) + check_s3(values)
+    return check_schedules(values) + check_signing(values) + check_encryption(values) + check_s3(values)
 
 
 def check_schedules(values: dict[str, Any]) -> list[str]:
@@ -61,6 +62,35 @@ def check_signing(values: dict[str, Any]) -> list[str]:
         for key in values.get("postgres_backup_trusted_keys") or []
         if not PUBLIC_KEY.fullmatch(key)
     ]
+    return findings
+
+
+def check_encryption(values: dict[str, Any]) -> list[str]:
+    """Keys that are none, and drills that could not read what they are to prove."""
+    recipients, identity = values.get("postgres_backup_recipients") or [], values.get("secrets_backup_identity") or ""
+    findings = [
+        f"postgres_backup_recipients: {key!r} is no public key of age. Copy the one that age-keygen tells: age1 and 58 "
+        "characters."
+        for key in recipients
+        if not is_public_key(key)
+    ]
+    lines = [line.strip() for line in identity.splitlines()]
+    try:
+        own = {public_key(line) for line in lines if line and not line.startswith("#")}
+    except ValueError:
+        return [
+            *findings,
+            "secrets_backup_identity: a line of it is no private key of age. Mend vault_backup_identity in the vault, "
+            "AGE-SECRET-KEY-1 and 58 characters a line: ansible-vault edit group_vars/all/vault.yml",
+        ]
+    # Where somebody else makes the Secrets it is read later, and looked at then.
+    known = identity or values.get("secrets_source") == "vault"
+    if known and recipients and not findings and values.get("postgres_drill_schedule") and not own & set(recipients):
+        findings.append(
+            "postgres_drill_schedule: a drill reads the latest backup, and vault_backup_identity "
+            f"{'fits none of postgres_backup_recipients' if own else 'is not set'}. Add the private key of one of them "
+            "to the vault, or leave the schedule empty: then only playbooks/restore_drill.yml -e @FILE makes drills."
+        )
     return findings
 
 

@@ -14,6 +14,7 @@ FROM_VAULT = {
     "secrets_postgres_admin_password",
     "secrets_django_secret_key",
     "secrets_backup_signing_key",
+    "secrets_backup_identity",
     "secrets_backup_s3_access_key",
     "secrets_backup_s3_secret_key",
     "postgres_external_owner_password",
@@ -35,6 +36,8 @@ def wanted(values: dict[str, Any]) -> dict[str, dict[str, str]]:
     }
     if values.get("postgres_backup_schedule") or values.get("secrets_backup_signing_key"):
         secrets["secrets_backup_signing"] = {"key": "secrets_backup_signing_key"}
+    if values.get("postgres_backup_recipients") and values.get("postgres_drill_schedule"):
+        secrets["secrets_backup_encryption"] = {"identity": "secrets_backup_identity"}
     if values.get("postgres_backup_s3_endpoint"):
         secrets["secrets_backup_s3"] = {
             "access-key": "secrets_backup_s3_access_key",

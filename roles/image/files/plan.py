@@ -121,7 +121,8 @@ def choose_source(
             return "registry", []
         return "registry", [
             f"PostgreSQL is {base}, which the cluster pulls itself: this machine cannot build an image of its own. It"
-            " lacks pgBackRest and rclone, which postgres_archive and backups to S3 need: see docs/images.md"
+            " lacks age, pgBackRest and rclone, which encrypted backups, postgres_archive and backups to S3 need: see"
+            " docs/images.md"
         ]
     return "debian", []
 
@@ -281,6 +282,7 @@ def official_problems(variables: dict[str, Any], source: str) -> list[str]:
     if source != "registry" or variables["postgres_reference"] or not official:
         return []
     cures = {
+        "age": ("postgres_backup_recipients", "Set it to []"),
         "pgbackrest": ("postgres_archive", "Set postgres_archive to false"),
         "rclone": ("postgres_backup_s3_endpoint", "Set postgres_backup_s3_image, such as docker.io/rclone/rclone:1.71"),
     }

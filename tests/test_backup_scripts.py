@@ -1134,6 +1134,8 @@ def test_9_retention_in_a_bucket_is_that_of_the_volume(server: Server, bucket: B
     assert sorted(path.name for path in (place / wanted[-1]).iterdir()) == files
     before = server.names()
     refused = bucket.variables | {"S3_BUCKET": "elsewhere"}
+    # Names are to the second.
+    time.sleep(1)
     assert "refused: " in last_line(server.script("backup", **refused, KEEP="2"))
     assert len(server.names()) == 2
     assert before[0] not in server.names()

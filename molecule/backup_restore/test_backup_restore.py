@@ -157,6 +157,32 @@ def test_drill(backup: str) -> None:
     assert re.search(rf"Last drill: \d+ min ago, the backup {backup}", playbook("playbooks/status.yml").stdout)
 
 
+def test_16_encrypted_backup_needs_its_key(backup: str, tmp_path: Path) -> None:
+    """The key comes by a file, stays nowhere, and without it nothing is touched."""
+    key = tmp_path / "backups.key"
+    told = subprocess.run(["age-keygen", "--output", key], capture_output=True, text=True, check=True).stderr
+    recipient = told.rpartition(" ")[2].strip()
+    identity = tmp_path / "key.yml"
+    identity.write_text(json.dumps({"vault_backup_identity": key.read_text().splitlines()[-1]}))
+    name = made(playbook("playbooks/backup.yml", "-e", json.dumps({"postgres_backup_recipients": [recipient]})))
+    assert shell(f"ls {name}").split() == ["backup.json", "backup.json.sig", "database.dump.age"]
+    assert shell(f"head -c 21 {name}/database.dump.age") == "age-encryption.org/v1"
+    before, pods = checksums(), serving()
+    refused = playbook("playbooks/restore.yml", "-e", f"backup={name}")
+    said = " ".join(refused.stdout.split())
+    assert refused.returncode != 0
+    assert f"vault_backup_identity: is not set, and the backup {name} is encrypted for {recipient}." in said, said
+    assert checksums() == before
+    sql("delete from big where id % 3 = 0")
+    run = playbook("playbooks/restore.yml", "-e", f"backup={name}", "-e", f"@{identity}")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert checksums() == before
+    assert serving() == pods
+    assert changed(playbook("playbooks/deploy.yml")) == 1, "the key's Secret goes"
+    assert "postgres-backup-encryption" not in kubectl("get", "secrets", "-o", "name")
+    assert changed(playbook("playbooks/deploy.yml")) == 0
+
+
 def test_wrong_backups_are_refused_in_a_sentence(backup: str) -> None:
     """Nothing is changed."""
     shell(f"""

@@ -133,6 +133,8 @@ class Server:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(open_folder(tmp_path_factory, "server"))
     server.sql('create role "the owner" login; create role "the app" login', "postgres")
+    # As the role has it: nobody but a superuser gets into them.
+    server.sql("revoke connect on database postgres, template1 from public", "postgres")
     yield server
     server.program("pg_ctl", "-D", str(server.folder / "data"), "-m", "immediate", "stop")
 
@@ -735,6 +737,7 @@ def test_restore_by_the_owner_needs_two_rights(server: Server) -> None:
     before = server.sql(CHECKSUM)
     name = server.backup()
     server.sql("delete from note where id <= 100")
+    server.sql('grant connect on database postgres to "the owner"')
     owner = {"LOGIN": str(server.folder / "owner"), "OWNER": ""}
     create, signal_ = 'ALTER ROLE "the owner" CREATEDB;', 'GRANT pg_signal_backend TO "the owner";'
     said = last_line(server.script("restore", RESTORE=name, **owner))
@@ -750,6 +753,7 @@ def test_restore_by_the_owner_needs_two_rights(server: Server) -> None:
         assert server.sql(CHECKSUM) == before
     finally:
         server.sql('ALTER ROLE "the owner" NOCREATEDB; REVOKE pg_signal_backend FROM "the owner"')
+        server.sql('revoke connect on database postgres from "the owner"')
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])

@@ -282,14 +282,19 @@ make_dump() {
     return "$code"
 }
 
-# Some times as fast as gzip, and smaller: from PostgreSQL 16 on, where its programs were built with it.
-knows_zstd() { pg_dump --no-password --compress=zstd --format=custom --schema-only --dbname=template1 --file=/dev/null 2> /dev/null; }
+# Some times as fast as gzip, and smaller: from PostgreSQL 16 on, where its programs were built with it. They say so before
+# they connect.
+knows_zstd() { [[ $(pg_dump --compress=zstd --format=custom --dbname=host=/nowhere 2>&1) != *compress* ]]; }
 # How large a dump will be: as small beside its database as the last one was; before there is one, a quarter of it.
 expected_size() {
-    local last share=0.25
+    local last told='{}'
     last=$(names | tail -n 1)
-    [[ -z $last ]] || share=$(told "$last" "(told ->> 'size_bytes')::numeric / (told ->> 'database_bytes')::numeric") || share=0.25
-    size_of "$DATABASE" | awk -v share="${share:-0.25}" '{printf "%.0f", $1 * share}'
+    [[ -z $last ]] || told=$(< "$BACKUPS/$last/$TOLD")
+    sql "$DATABASE" --set told="$told" << 'SQL'
+        select (pg_database_size(current_database())
+            * coalesce((told ->> 'size_bytes')::numeric / nullif((told ->> 'database_bytes')::numeric, 0), 0.25))::bigint
+        from (select :'told'::jsonb as told) as it
+SQL
 }
 
 # Makes a backup of the kind $1, as the role that is logged in; its name is then in $made.
@@ -305,7 +310,7 @@ make_backup() {
     ! knows_zstd || method=(--compress=zstd)
     expected=$(expected_size)
     dump=$part/$DUMP${RECIPIENTS:+.age}
-    say "dumping the database $DATABASE, $(megabytes "$(size_of "$DATABASE")")"
+    say "dumping the database $DATABASE, $(megabytes "$(sql "$DATABASE" <<< 'select pg_database_size(current_database())')")"
     watch "$expected" stat -c %s "$dump"
     # Its messages are few: they are needed for the cause.
     run make_dump "$dump" "${method[@]}" 2> "$SCRATCH/dump.log" || failed=yes

@@ -44,6 +44,11 @@ class Volume:
             "LOGIN": str(self.old.folder / "admin"),
         }
         script = str(self.old.folder / "scripts" / "upgrade.sh")
+        # As the server's own configuration says.
+        hba = self.folder / "hba"
+        hba.write_text("local all all peer\n")
+        hba.chmod(0o644)
+        options = ("-c", f"hba_file={hba}", *options)
         return self.old.program("bash", script, "-p", "5432", *options, **(variables | more))
 
     def server(self, verb: str) -> None:
@@ -135,20 +140,23 @@ OWNERS = """
 @pytest.fixture
 def another(server: Server) -> Iterator[str]:
     """A role with things of its own in the database, which nobody logs in as."""
-    server.sql('create role "another one"; alter role "the owner" connection limit 1', "postgres")
+    server.sql('create role "another one"', "postgres")
     yield '"another one"'
     server.sql('drop owned by "another one" cascade; drop role "another one"')
-    server.sql('alter role "the owner" connection limit -1')
 
 
-def test_upgrade_leaves_everything_to_whom_it_belongs(server: Server, volume: Volume, another: str) -> None:
-    """Rows, sequences, large objects, rights and default privileges of others than the owner too."""
+def test_13_what_belongs_to_others_is_refused_before_anybody_waits(
+    server: Server, volume: Volume, another: str
+) -> None:
+    """Nobody but a superuser could give it to them, and whoever owned it meanwhile may have altered it."""
     assert server.sql(f"create schema theirs authorization {another}") == ""
     theirs = (
-        "create table theirs.thing (id serial primary key, at int[] default '{}')",
+        "create table theirs.thing (id serial primary key, at int[] default '{}') partition by range (id)",
+        "create table theirs.part partition of theirs.thing for values from (1) to (100)",
         "insert into theirs.thing (id) select generate_series(1, 7)",
-        "create view theirs.seen as select * from theirs.thing; grant select on theirs.seen to public",
+        'create view theirs.seen as select * from theirs.thing; grant select on theirs.seen to "the owner"',
         "create function theirs.f(int) returns int language sql as 'select 1'",
+        "create aggregate theirs.all_of_them(*) (sfunc = int8inc, stype = int8, initcond = '0')",
         "create type theirs.mood as enum ('a', 'b'); create domain theirs.natural as int check (value > 0)",
         "create statistics theirs.both on id, at from theirs.thing",
         "select lo_from_bytea(4711, 'large')",
@@ -157,14 +165,14 @@ def test_upgrade_leaves_everything_to_whom_it_belongs(server: Server, volume: Vo
     for statement in theirs:
         assert server.sql(f"set role {another}; {statement}") in ("", "4711")
     assert server.sql("create materialized view counted as select count(*) from note", user="the owner") == ""
-    # Each of them is read by itself, next to the others.
-    copy = server.folder / "scripts" / "upgrade.sh"
-    text = copy.read_text()
-    copy.write_text(text.replace("> 256 * 1024 * 1024", "> 0"))
-    try:
-        run = volume.upgrade(JOBS="3")
-    finally:
-        copy.write_text(text)
+    run = volume.upgrade()
+    assert last_line(run).startswith(
+        f"the database {DATABASE} holds what is not its owner's, and each owner loads his own"
+    )
+    assert "table theirs.part of another one" in last_line(run)
+    assert last_line(run).endswith("say -e postgres_upgrade_as_superuser=true. Nothing was touched.")
+    assert "has to wait" not in run.stdout
+    run = volume.upgrade(AS_SUPERUSER="true", JOBS="3")
     assert run.returncode == 0, run.stdout + run.stderr
     assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
     defaults = "select defaclrole::regrole, defaclobjtype, defaclacl from pg_default_acl order by 3"
@@ -173,8 +181,55 @@ def test_upgrade_leaves_everything_to_whom_it_belongs(server: Server, volume: Vo
         assert volume.sql(question) == server.sql(question) != ""
     assert volume.sql("select lo_get(4711)") == r"\x6c61726765"
     assert "is not permitted to log in" in volume.sql("select 1", user="another one")
-    assert volume.sql("select rolconnlimit from pg_roles where rolname = 'the owner'") == "1"
     volume.server("stop")
+
+
+def test_13_database_of_a_superuser_is_refused_before_anybody_waits(server: Server, volume: Volume) -> None:
+    server.sql('create database "the shared one"', "postgres")
+    run = volume.upgrade()
+    said = (
+        "the database the shared one holds what is not its owner's, and each owner loads his own alone: the database "
+    )
+    assert last_line(run).startswith(f"{said}itself, which is the superuser postgres's.")
+    assert "has to wait" not in run.stdout
+    assert volume.upgrade(AS_SUPERUSER="true").returncode == 0
+    assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+
+
+def test_upgrade_keeps_rights_and_passes_over_settings_of_the_owner(server: Server, volume: Volume) -> None:
+    """What its owner may no longer do with a table, what others granted, on what is PostgreSQL's or an extension's."""
+    app, owner = '"the app"', '"the owner"'
+    settings = ("default_transaction_read_only = on", "statement_timeout = '1ms'", "role = 'the app'")
+    statements = (
+        f"create extension pg_stat_statements; grant execute on function pg_stat_statements_reset to {app}",
+        f"grant execute on function pg_ls_waldir() to {app}; grant select on pg_stat_statements to {app}",
+        "revoke execute on function pg_sleep(double precision) from public",
+        f"set role {owner}; revoke insert on note from {owner}; grant select on note to {app} with grant option",
+        f"set role {app}; grant select on note to pg_monitor",
+        f"grant {app} to {owner}; alter role {owner} connection limit 1",
+        *(f"alter role {owner} set {each}" for each in settings),
+    )
+    try:
+        for statement in statements:
+            assert server.sql(statement) == ""
+        # Each of them is read by itself, next to the others.
+        copy = server.folder / "scripts" / "upgrade.sh"
+        text = copy.read_text()
+        copy.write_text(text.replace("> 256 * 1024 * 1024", "> 0"))
+        run = volume.upgrade(JOBS="3")
+        copy.write_text(text)
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+        volume.server("start")
+        rights = "select relname, relacl from pg_class where relname in ('note', 'pg_stat_statements') order by 1"
+        functions = "('pg_ls_waldir', 'pg_sleep', 'pg_stat_statements_reset')"
+        more = f"select proname, proacl from pg_proc where proname in {functions} order by 1"
+        owners = "select rolconnlimit, rolconfig from pg_roles where rolname = 'the owner'"
+        for question in (rights, more, owners, CHECKSUM):
+            assert volume.sql(question) == server.sql(question) != ""
+        volume.server("stop")
+    finally:
+        server.sql(f"alter role {owner} reset all; alter role {owner} connection limit -1; revoke {app} from {owner}")
 
 
 def test_upgrade_says_how_far_it_is(server: Server, volume: Volume) -> None:

@@ -52,12 +52,14 @@ login() {
     rm -f "$SCRATCH/cause"
     PGUSER=${LOGIN_USER:-$(< "$LOGIN/user")} PGPASSFILE=$SCRATCH/pgpass
     password_file "$LOGIN" > "$PGPASSFILE"
-    export PGUSER PGPASSFILE
+    export PGUSER PGPASSFILE PGOPTIONS=${PGOPTIONS-}
+    # A role or database may have settings of its own.
+    PGOPTIONS+=" -c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=${LOCK_SECONDS}s"
     if [[ -n ${OWNER-} ]]; then
         password_file "$OWNER" > "$PGPASSFILE-owner"
         # What the owner calls as a function or operator of PostgreSQL is none for a superuser.
-        owner_options=${PGOPTIONS-}
-        export PGOPTIONS="${PGOPTIONS-} -c search_path=pg_catalog"
+        owner_options="$PGOPTIONS -c role=none"
+        PGOPTIONS+=" -c search_path=pg_catalog"
     fi
     # Where NetworkPolicies are enforced a new pod is let through some seconds after its start; and a server restarts.
     wait_for_server || fail "the database at $PGHOST, port ${PGPORT:-5432}, does not answer. playbooks/status.yml says more."
@@ -299,7 +301,7 @@ SQL
 
 # Makes a backup of the kind $1, as the role that is logged in; its name is then in $made.
 make_backup() {
-    local began=$SECONDS part dump sha size migration="" system programs server method=() expected failed=""
+    local began=$SECONDS part dump sha size migration="" system programs server method=() bytes expected failed=""
     [[ -z ${RECIPIENTS-} ]] || need_age
     programs=$(program_major pg_dump) server=$(server_major "$DATABASE")
     ((programs >= server)) || fail "image_postgres_major: the programs that make a backup are PostgreSQL $programs's, and the" \
@@ -308,10 +310,10 @@ make_backup() {
     part=$BACKUPS/.$made.part
     mkdir "$part" 2> /dev/null || fail "the volume of the backups takes no file ($(free_space))."
     ! knows_zstd || method=(--compress=zstd)
-    expected=$(expected_size)
+    bytes=$(sql "$DATABASE" <<< 'select pg_database_size(current_database())') expected=$(expected_size)
     dump=$part/$DUMP${RECIPIENTS:+.age}
-    say "dumping the database $DATABASE, $(megabytes "$(sql "$DATABASE" <<< 'select pg_database_size(current_database())')")"
-    watch "$expected" stat -c %s "$dump"
+    say "dumping the database $DATABASE, $(megabytes "$bytes")"
+    watch "$bytes" "$expected" stat -c %s "$dump"
     # Its messages are few: they are needed for the cause.
     run make_dump "$dump" "${method[@]}" 2> "$SCRATCH/dump.log" || failed=yes
     end_watch
@@ -534,7 +536,7 @@ SQL
 # Makes the database $2 of the backup $1; without the rights on the database itself. The login makes the database and
 # $EXTENSIONS, the owner all that the dump says.
 load_backup() {
-    local dump failed=""
+    local dump bytes failed=""
     sql postgres --set target="$2" --set owner="$(owner)" --set told="$(< "$BACKUPS/$1/$TOLD")" << 'SQL'
         select format('create database %I owner %I template template0 encoding %L lc_collate %L lc_ctype %L', :'target',
             :'owner', told ->> 'encoding', told ->> 'collate', told ->> 'ctype')
@@ -552,7 +554,8 @@ SQL
     [[ ! -s $SCRATCH/others ]] || say "left out, for they are not the owner's: $(cut -d ' ' -f 4- "$SCRATCH/others" | paste -s -d ',')"
     # In tables of an extension, rows of people: the owner loads them, and has no other right on them.
     extension_tables "$2" grant to
-    watch "$(database_bytes "$1")" size_of "$2"
+    bytes=$(database_bytes "$1")
+    watch "$bytes" "$bytes" size_of "$2"
     run as_owner load_dump "$dump" "$2" 2> "$SCRATCH/restore.log" || failed=yes
     end_watch
     if [[ -n $failed ]]; then

@@ -35,12 +35,12 @@ SQL
 duration() { if (($1 < 120)); then printf '%d s' "$1"; else printf '%d minutes' $((($1 + 59) / 60)); fi; }
 megabytes() { printf '%d MB' $((($1 + 999999) / 1000000)); }
 
-# Says in the background how many per cent of $1 bytes are done, as the command after it tells, until end_watch; ends the
-# script when that takes too long.
+# Says in the background how many per cent of $2 bytes are done, as the command after it tells, until end_watch; ends the
+# script when that takes too long for a database of $1 bytes.
 watch() {
-    local total=$1 limit=$DEADLINE
-    ((limit > 0)) || limit=$((LEAST_SECONDS + total / SLOWEST_RATE))
-    keep_watch "$total" "$limit" "${@:2}" &
+    local limit=$DEADLINE
+    ((limit > 0)) || limit=$((LEAST_SECONDS + $1 / SLOWEST_RATE))
+    keep_watch "$limit" "$@" &
     watcher=$!
 }
 keep_watch() {
@@ -51,13 +51,13 @@ keep_watch() {
     [[ -z ${data_lock-} ]] || exec {data_lock}>&-
     # A sleep that outlives its watch holds no pipe of the script open.
     while sleep "$LOOK_SECONDS" > /dev/null 2>&1 && kill -0 $$ 2> /dev/null; do
-        if ((SECONDS - began > $2)); then
-            printf '%s\n' "postgres_backup_deadline: $(megabytes "$1") were not done after $(duration "$2")." | tee "$SCRATCH/cause" >&2
+        if ((SECONDS - began > $1)); then
+            printf '%s\n' "postgres_backup_deadline: $(megabytes "$2") were not done after $(duration "$1")." | tee "$SCRATCH/cause" >&2
             kill -USR1 $$
             return
         fi
-        percent=$("${@:3}" 2> /dev/null) || continue
-        percent=$(($1 > 0 ? percent * 100 / $1 : 0))
+        percent=$("${@:4}" 2> /dev/null) || continue
+        percent=$(($3 > 0 ? percent * 100 / $3 : 0))
         if ((percent > said && percent < 100)); then
             said=$percent
             say "$percent % after $(duration $((SECONDS - began)))"

@@ -377,19 +377,21 @@ restore() {
     say "restoring the data of $target, timeline $((16#$timeline)), from the base backup $base, $(megabytes "$bytes")"
     mkdir "$new"
     server=
-    watch "$bytes" bytes_in "$new"
+    watch "$bytes" "$bytes" bytes_in "$new"
     trap 'kill -INT "$server" "${child:-$server}" 2> /dev/null || true; end_watch; wait || true; rm -rf "$new"' EXIT
     trap 'exit 143' INT TERM
     pgbackrest restore --pg1-path="$new" --set="$base" --type=time --target="$target" --target-timeline="$((16#$timeline))" \
         --target-action=promote > "$log" 2>&1 &
     child=$!
     wait "$child" || give_up "the data could not be restored"
+    # How long the log takes depends on what was written, and not on the size.
+    end_watch
+    say "reading the log"
     if ! recover; then
         ended_with_the_archive || give_up "$target could not be reached"
         say "the archive ends before that time: all that it has is restored"
         recover -c recovery_target_time= || give_up "the data could not be recovered"
     fi
-    end_watch
     grep -E 'recovery stopping|last completed transaction' "$log" || true
     kill -INT "$server"
     wait "$server"

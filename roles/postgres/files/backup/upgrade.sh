@@ -17,9 +17,9 @@ log=$SCRATCH/upgrade.log server_log=$SCRATCH/server.log
 sockets=${SOCKETS:-/var/run/postgresql}
 # What is in a database, without its rows.
 definitions=$volume/.definitions
-# The login of whoever owns the database that is copied. The new server, which is reached by its socket alone, asks nobody for
-# a password.
+# The login of whoever owns the database that is copied; none where the superuser loads all of it.
 OWNER=$SCRATCH/owner
+[[ ${AS_SUPERUSER-} != true ]] || OWNER=
 
 # Runs a command, or a function from common.sh, against the new server.
 new() { PGHOST=$sockets PGSSLMODE=disable PGUSER=postgres PGPASSWORD='' "$@"; }
@@ -82,8 +82,10 @@ start_server() {
     read -ra words <<< "$POSTGRES_INITDB_ARGS"
     initdb --pgdata="$PGDATA" --username=postgres --no-sync "${words[@]}" > "$log" 2>&1 ||
         fail "storage_size: the new server's data cannot be made: $(cause "$log")"
+    # Nobody else gets to its socket.
+    printf 'local all all trust\n' > "$SCRATCH/hba"
     # The log is memory, and statements have data in them.
-    postgres "$@" -c unix_socket_directories="$sockets" -c listen_addresses= -c archive_mode=off -c autovacuum=off -c fsync=off \
+    postgres "$@" -c hba_file="$SCRATCH/hba" -c unix_socket_directories="$sockets" -c listen_addresses= -c archive_mode=off -c autovacuum=off -c fsync=off \
         -c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic > "$server_log" 2>&1 &
     server=$!
     until new sql postgres <<< 'select 1' > /dev/null 2>&1; do
@@ -108,28 +110,58 @@ check() {
             <(new sql postgres <<< 'select name from pg_available_extensions' | sort) | paste -s -d ' ')
         [[ -z $missing ]] || fail "PostgreSQL $(postgres --version | grep -o '[0-9][0-9.]*' | head -n 1) has no extension" \
             "$missing, which the database $database uses: DROP EXTENSION it first."
+        [[ -z $OWNER ]] || check_owners "$database"
     done
 }
+# What others have made in the database $1 can neither be run as its owner nor be given back to them.
+check_owners() {
+    local theirs
+    theirs=$(sql "$1" << 'SQL'
+        select string_agg(distinct case when rolsuper then format('the database itself, which is the superuser %s''s', rolname)
+            else format('%s %s of %s', type, identity, rolname) end, ', ')
+        from (
+            select 'database' as type, '' as identity, datdba as role from pg_database where datname = current_database()
+            union all
+            select type, identity, refobjid from pg_shdepend join pg_database on pg_database.oid = dbid,
+                pg_identify_object(classid, objid, 0)
+            where datname = current_database() and deptype = 'o' and refobjid <> datdba
+                and classid not in ('pg_default_acl'::regclass, 'pg_extension'::regclass)
+                and not exists (select from pg_depend where pg_depend.classid = pg_shdepend.classid
+                    and pg_depend.objid = pg_shdepend.objid and pg_depend.deptype = 'e')
+        ) as it join pg_roles on pg_roles.oid = role
+        where rolsuper or type <> 'database'
+SQL
+    )
+    [[ -z $theirs ]] || fail "the database $1 holds what is not its owner's, and each owner loads his own alone: $(head -c 500 <<< "$theirs")." \
+        "Give it to $(owner_of "$1") (REASSIGN OWNED BY … TO …); or, if you trust all that is in it," \
+        "say -e postgres_upgrade_as_superuser=true. Nothing was touched."
+}
 
-# Runs a dump into the database $1 of the new server, as whom $2 says: as_owner, or nobody but the superuser.
+# Runs a dump into the database $1 of the new server, as its owner; further arguments are the dump's.
 copy() {
-    { "${@:3}" | sed '/^CREATE ROLE postgres;$/d' |
-        new $2 psql --no-psqlrc --quiet --output=/dev/null --set ON_ERROR_STOP=1 --dbname "$1"; } 2> "$log" &
+    { "${@:2}" | new as_owner load "$1"; } 2> "$log" &
     child=$!
     wait "$child" || copy_failed
 }
+load() { psql --no-psqlrc --quiet --output=/dev/null --set ON_ERROR_STOP=1 --dbname "$1"; }
 copy_failed() { cat "$log" >&2 && fail "the data could not be copied: $(cause "$log" | tr -s ' ')"; }
+copy_roles() {
+    { pg_dumpall --no-password --roles-only --database=postgres | sed '/^CREATE ROLE postgres;$/d' | new load postgres; } 2> "$log" ||
+        copy_failed
+}
 
-# Makes the database $1 with its rights and settings, as the superuser, and everything in it as its owner. Both may be
-# whatever people made of them; an owner who may not log in, or not often enough, does so here alone.
+# Makes the database $1 with its settings and extensions, and at the end all rights, as the superuser; everything in it as
+# its owner. Rights run nothing of what people made, and an owner may have given up some of his own.
 copy_database() {
     local DATABASE=$1 EXTENSIONS=""
-    sql postgres <<< "select pg_get_userbyid(datdba) from pg_database where datname = :'db'" | tr -d '\n' > "$OWNER/user"
+    [[ -z $OWNER ]] || owner_of "$1" > "$OWNER/user"
     # Not --schema-only, which leaves materialized views empty.
     run pg_dump --no-password --format=custom --section=pre-data --section=post-data --no-blobs --create \
         --lock-wait-timeout="${LOCK_SECONDS}s" --dbname="$1" --file="$definitions" 2> "$log" || copy_failed
-    pg_restore --create --list "$definitions" > "$SCRATCH/list"
-    grep -E '^[0-9]+; [0-9]+ [0-9]+ (DATABASE|DATABASE PROPERTIES|(ACL|COMMENT) - DATABASE) ' "$SCRATCH/list" > "$SCRATCH/database"
+    pg_restore --create --list "$definitions" > "$SCRATCH/whole"
+    grep -E '^[0-9]+; [0-9]+ [0-9]+ (DATABASE|DATABASE PROPERTIES|(ACL|COMMENT) - DATABASE) ' "$SCRATCH/whole" > "$SCRATCH/database"
+    awk '$4 == "ACL" || $4 == "DEFAULT" && $5 == "ACL"' "$SCRATCH/whole" > "$SCRATCH/rights"
+    awk '$4 != "ACL" && ($4 != "DEFAULT" || $5 != "ACL")' "$SCRATCH/whole" > "$SCRATCH/list"
     new pg_restore --exit-on-error --create --use-list="$SCRATCH/database" --dbname=postgres "$definitions" 2> "$log" || copy_failed
     add_extensions_that_are_there
     new make_extensions "$definitions" "$1" "the database $1"
@@ -138,14 +170,17 @@ copy_database() {
     define "$1" pre-data
     copy_rows "$1"
     define "$1" post-data
-    give_back "$1"
     new run as_owner psql --no-psqlrc --quiet --dbname "$1" --command 'set client_min_messages = error' --command 'analyze'
+    new extension_tables "$1" revoke from
+    new run pg_restore --exit-on-error --use-list="$SCRATCH/rights" --dbname="$1" "$definitions" 2> "$log" || copy_failed
     let_owner_in "$1" 0 "$(sql postgres <<< "
         select case when rolcanlogin then 'login' else 'nologin' end || ' connection limit ' || rolconnlimit
         from pg_roles join pg_database on datdba = pg_roles.oid where datname = :'db'")"
-    new extension_tables "$1" revoke from
 }
+owner_of() { sql postgres --set name="$1" <<< "select pg_get_userbyid(datdba) from pg_database where datname = :'name'" | tr -d '\n'; }
+# An owner who may not log in, or not often enough, does so here alone.
 let_owner_in() {
+    [[ -n $OWNER ]] || return 0
     new sql postgres --set limit="$2" --set login="$3" --set owner="$(owner)" << 'SQL'
         select format('alter database %I connection limit %s', :'db', :'limit'),
             format('alter role %I %s', :'owner', :'login') \gexec
@@ -153,25 +188,8 @@ SQL
 }
 # As the owner, that section of the definitions.
 define() {
-    new run as_owner pg_restore --exit-on-error --no-owner --jobs="$JOBS" --section="$2" --use-list="$SCRATCH/wanted" \
-        --dbname="$1" "$definitions" 2> "$log" || copy_failed
-}
-
-# What belongs to others than the owner of the database $1 is theirs again, and so are their default privileges. What a
-# superuser made there stays the owner's.
-give_back() {
-    local orders
-    orders=$(sql "$1" << 'SQL'
-        select format('alter %s %s owner to %I;', replace(type, 'statistics object', 'statistics'), identity, pg_get_userbyid(refobjid))
-        from pg_shdepend as owned join pg_database on pg_database.oid = dbid, pg_identify_object(classid, objid, 0)
-        where datname = :'db' and deptype = 'o' and refobjid <> datdba and classid <> 'pg_default_acl'::regclass
-            -- Of an extension, of a type, or a column's sequence.
-            and not exists (select from pg_depend as part where part.classid = owned.classid and part.objid = owned.objid
-                and (part.deptype in ('i', 'e') or part.deptype = 'a' and part.classid = 'pg_class'::regclass))
-SQL
-    )
-    new sql "$1" <<< "$orders" 2> "$log" || copy_failed
-    new pg_restore --exit-on-error --use-list="$SCRATCH/others" --dbname="$1" "$definitions" 2> "$log" || copy_failed
+    new run as_owner pg_restore --exit-on-error ${OWNER:+--no-owner} --jobs="$JOBS" --section="$2" \
+        --use-list="$SCRATCH/wanted" --dbname="$1" "$definitions" 2> "$log" || copy_failed
 }
 
 # Nobody writes any more, so large tables can be read each by itself, several at a time, and the rest after them.
@@ -194,7 +212,9 @@ SQL
     done
     for child in "${workers[@]}"; do wait "$child" || exit 1; done
 }
-copy_data() { copy "$1" as_owner pg_dump --no-password --data-only --no-owner --lock-wait-timeout="${LOCK_SECONDS}s" --dbname="$@"; }
+copy_data() {
+    copy "$1" pg_dump --no-password --data-only ${OWNER:+--no-owner} --lock-wait-timeout="${LOCK_SECONDS}s" --dbname="$@"
+}
 
 # Names of the sequences of the database $1, and where they are.
 sequences() { sql "$1" <<< "select schemaname || '.' || sequencename, last_value from pg_sequences order by 1"; }
@@ -202,32 +222,37 @@ sequences() { sql "$1" <<< "select schemaname || '.' || sequencename, last_value
 # What the command says of the database is the same in both servers; what it says is in $SCRATCH/new.
 compare() {
     local differs
-    "$@" > "$SCRATCH/old"
-    new "$@" > "$SCRATCH/new"
+    run "$@" > "$SCRATCH/old"
+    new run "$@" > "$SCRATCH/new"
     differs=$(diff "$SCRATCH/old" "$SCRATCH/new") || fail "the copy differs from the database: $(paste -s -d ' ' <<< "$differs")"
 }
 
-mkdir -p "$OWNER" && true > "$OWNER/user" > "$OWNER/password"
+if [[ -n $OWNER ]]; then
+    mkdir -p "$OWNER"
+    true > "$OWNER/user"
+    true > "$OWNER/password"
+fi
 login
 take_new_volume
 trap put_back EXIT
 start_server "$@"
-mapfile -t names < <(databases)
+found=$(databases)
+mapfile -t names < <(printf '%s' "$found")
 check
 began=$SECONDS tables=0 rows=0
 close
 bytes=$(bytes_of_all)
 say "the site has to wait, $(estimate "$bytes")"
-watch "$bytes" new bytes_of_all
-copy postgres "" pg_dumpall --no-password --roles-only --database=postgres
+watch "$bytes" "$bytes" new bytes_of_all
+copy_roles
 for database in "${names[@]}"; do
     say "copying the database $database"
     copy_database "$database"
     compare sequences "$database"
     compare count_rows "$database"
-    while IFS='|' read -r table number; do
-        printf '  %12d rows in %s\n' "$number" "$table"
-        tables=$((tables + 1)) rows=$((rows + number))
+    while read -r line; do
+        printf '  %12d rows in %s\n' "${line##*|}" "${line%|*}"
+        tables=$((tables + 1)) rows=$((rows + ${line##*|}))
     done < "$SCRATCH/new"
 done
 end_watch

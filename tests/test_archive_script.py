@@ -294,7 +294,7 @@ def test_hole_in_the_archive_is_no_end(site: Site) -> None:
         site.archive_all()
         last = site.write(text)
     site.archive_all()
-    files = sorted(path for path in site.archives.rglob("0000*.gz") if path.stem[8:24] > "")
+    files = sorted(path for path in site.archives.rglob("0000*.zst") if path.stem[8:24] > "")
     files[-2].unlink()
     before = site.identifier()
     site.stop()

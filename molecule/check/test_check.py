@@ -34,7 +34,7 @@ RUNS: dict[str, list[list[str]]] = {
     "preflight.yml": [[]],
     "releases.yml": [[]],
     "reset.yml": [[], ["-e", "reset_data=true", "-e", "reset_backups=true"]],
-    "restore.yml": [["-e", "backup=latest"], ["-e", f"to_time={MOMENT}"]],
+    "restore.yml": [["-e", "backup=latest"], ["-e", f"to_time='{MOMENT}'"]],
     "restore_drill.yml": [[]],
     "rollback.yml": [[]],
     "rotate_credentials.yml": [[]],

@@ -307,6 +307,26 @@ def test_hole_in_the_archive_is_no_end(site: Site) -> None:
     assert site.identifier() == before
 
 
+def test_3_restore_from_a_place_that_the_archive_moved_to(site: Site) -> None:
+    """After restores in the place before: what came before them is not there, and what came after can be had."""
+    site.restore(site.write("first"))
+    site.write("second")
+    site.stop()
+    elsewhere = site.folder / "elsewhere"
+    elsewhere.mkdir()
+    shutil.chown(elsewhere, "postgres", "postgres")
+    site.variables["BACKUPS"] = str(elsewhere)
+    shutil.rmtree(site.folder / "tmp")
+    (site.folder / "tmp").mkdir()
+    shutil.chown(site.folder / "tmp", "postgres", "postgres")
+    site.start()
+    assert "made a base backup" in site.keep()
+    third = site.write("third")
+    site.write("fourth")
+    site.restore(third)
+    assert site.rows() == ["first", "second", "third"]
+
+
 @pytest.mark.long
 def test_keeper_goes_on_with_a_server_that_began_anew(site: Site) -> None:
     """On the same volume, with the same pod: only its container was started again."""

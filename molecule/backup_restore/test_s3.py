@@ -100,5 +100,5 @@ def test_lost_volumes_come_back_from_the_bucket(bucket: programs.Bucket) -> None
         assert [text for text in sql("select text from notes_note").splitlines() if text.startswith("lost: ")] == there
     assert sql("select system_identifier from pg_control_system()") != before
     listed = playbook("playbooks/backups.yml", *archive).stdout
-    assert len(re.findall(r"Any moment from 20\S+ \S+ UTC to 20\S+ \S+ UTC can be restored", listed)) in (1, 2), listed
+    assert re.search(r"Any moment from 20\S+ \S+ UTC to 20\S+ \S+ UTC can be restored", listed), listed
     print("\ndata and backups were lost, and came back from the bucket to two moments")

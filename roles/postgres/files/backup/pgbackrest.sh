@@ -133,6 +133,7 @@ keep() {
             use_archive "$own"
             until pgbackrest stanza-create; do nap 10; done
             [[ $own = */* || -z ${SITE_ID-} || -n $(site_of "$own") ]] || pgbackrest repo-put site-id <<< "$SITE_ID" || true
+            bring_histories
             say "archiving to $PGBACKREST_REPO1_PATH"
             known="$own $timeline" last=0
         fi
@@ -149,6 +150,15 @@ keep() {
             fi
         fi
         nap 10
+    done
+}
+
+# Without its history no timeline can be restored, and the server archives each once: in the place that was then the archive's.
+bring_histories() {
+    local file there
+    there=$(pgbackrest repo-ls --recurse archive) || return 0
+    for file in "$DATA"/pg_wal/*.history; do
+        [[ ! -e $file ]] || grep -q "/${file##*/}$" <<< "$there" || pgbackrest archive-push "$file" || true
     done
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -223,7 +224,14 @@ class Kube:
     def run_in_pod(
         self, namespace: str, pod: str, container: str, command: list[str], stdin: str = ""
     ) -> tuple[int, str, str]:
-        """Run a command in a pod, with a text on its standard input.
+        """Run a command in a pod, with a text on its standard input; once more where the connection was lost.
+
+        Args:
+            namespace: of the pod.
+            pod: its name.
+            container: the one of its containers.
+            command: may be run twice.
+            stdin: the text.
 
         Returns:
             exit code, standard output, standard error.
@@ -231,6 +239,19 @@ class Kube:
         Raises:
             KubeError: the command could not be run, or did not end within EXEC_SECONDS.
         """
+        from websocket import WebSocketException
+
+        with contextlib.suppress(WebSocketException):
+            return self._run_in_pod(namespace, pod, container, command, stdin)
+        try:
+            return self._run_in_pod(namespace, pod, container, command, stdin)
+        except WebSocketException as error:
+            raise KubeError(f"The connection to pod {pod} was lost twice: {error} Run this again.") from error
+
+    def _run_in_pod(
+        self, namespace: str, pod: str, container: str, command: list[str], stdin: str
+    ) -> tuple[int, str, str]:
+        """As run_in_pod, once. Raises WebSocketException where the connection is lost."""
         from kubernetes.client.rest import ApiException
         from kubernetes.stream import ws_client
 

@@ -21,12 +21,19 @@ def loaded() -> list[str]:
     return subprocess.run([*CTR, "list", "--quiet"], check=True, capture_output=True, text=True).stdout.split()
 
 
+def without_builder(config: dict) -> dict:
+    """The settings of an image, without its builder's name, Docker's mark for Windows, and with its defaults."""
+    labels = {name: value for name, value in (config.get("Labels") or {}).items() if not name.startswith("io.buildah.")}
+    rest = {name: value for name, value in config.items() if name != "ArgsEscaped"}
+    return rest | {"Labels": labels, "WorkingDir": config.get("WorkingDir") or "/"}
+
+
 class Contents:
     """An image's content.
 
     Attributes:
         files: path -> kind, mode, owner, group, and a file's sum or a link's target. When it was written is left out.
-        settings: what the image says about how it is run.
+        settings: what the image says about how it is run, without what a builder says of itself.
     """
 
     def __init__(self, reference: str, folder: Path) -> None:
@@ -40,7 +47,7 @@ class Contents:
 
             (described,) = json.load(image.extractfile("index.json"))["manifests"]
             manifest = read(described)
-            self.settings = read(manifest["config"])["config"]
+            self.settings = without_builder(read(manifest["config"])["config"])
             for layer in manifest["layers"]:
                 with tarfile.open(fileobj=image.extractfile("blobs/" + layer["digest"].replace(":", "/"))) as files:
                     self._add(files)

@@ -21,6 +21,10 @@ def loaded() -> list[str]:
     return subprocess.run([*CTR, "list", "--quiet"], check=True, capture_output=True, text=True).stdout.split()
 
 
+# Where a builder mounts files of its own while it runs a command. What it mounted on may stay, empty.
+MOUNTED = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
+
+
 def without_builder(config: dict) -> dict:
     """The settings of an image, without its builder's name, Docker's mark for Windows, and with its defaults."""
     labels = {name: value for name, value in (config.get("Labels") or {}).items() if not name.startswith("io.buildah.")}
@@ -56,6 +60,8 @@ class Contents:
     def _add(self, layer: tarfile.TarFile) -> None:
         for member in layer:
             path = Path("/", member.name)
+            if str(path) in MOUNTED and member.isreg() and member.size == 0:
+                continue
             if path.name.startswith(".wh."):
                 gone = str(path.with_name(path.name.removeprefix(".wh.")))
                 for old in [old for old in self.files if old == gone or old.startswith(f"{gone}/")]:

@@ -118,6 +118,7 @@ def test_vault_that_is_older_than_signatures(project: Project) -> None:
             "vault_backup_identity=mine",
             "secrets_backup_identity: a line of it is no private key of age. Mend vault_backup_",
         ),
+        ("postgres_backup_deadline=59", "postgres_backup_deadline: 59 is out of range, it goes from 60 to 604800;"),
         ("postgres_backup_minimum=0", "postgres_backup_minimum: 0 is out of range, it goes from 1 to 10000."),
         ("storage_kind=nfs", "value of storage_kind must be one of: hostpath, class, claim, got: nfs"),
         ('{"django_resources": {"limits": {"memroy": "1Gi"}}}', "memroy"),

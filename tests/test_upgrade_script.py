@@ -193,7 +193,18 @@ def test_13_database_of_a_superuser_is_refused_before_anybody_waits(server: Serv
     assert last_line(run).startswith(f"{said}itself, which is the superuser postgres's.")
     assert "has to wait" not in run.stdout
     assert volume.upgrade(AS_SUPERUSER="true").returncode == 0
+    assert not (volume.folder / "data" / ".definitions").exists()
     assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+
+
+def test_13_what_another_superuser_made_is_named(server: Server, volume: Volume) -> None:
+    server.sql("create role admin superuser", "postgres")
+    try:
+        assert server.sql("set role admin; create table of_admin ()") == ""
+        said = last_line(volume.upgrade())
+        assert "each owner loads his own alone: table public.of_admin of admin." in said, said
+    finally:
+        server.sql("drop owned by admin; drop role admin")
 
 
 def test_upgrade_keeps_rights_and_passes_over_settings_of_the_owner(server: Server, volume: Volume) -> None:

@@ -34,7 +34,8 @@ def check_options(values: dict[str, Any]) -> list[str]:
     Args:
         values: the options of all roles that are checked, of the types that the argument specs say.
     """
-    return check_schedules(values) + check_signing(values) + check_encryption(values) + check_s3(values)
+    findings = check_schedules(values) + check_deadline(values) + check_signing(values)
+    return findings + check_encryption(values) + check_s3(values)
 
 
 def check_schedules(values: dict[str, Any]) -> list[str]:
@@ -45,6 +46,14 @@ def check_schedules(values: dict[str, Any]) -> list[str]:
         for name in SCHEDULES
         if values.get(name) and not SCHEDULE.fullmatch(values[name])
     ]
+
+
+def check_deadline(values: dict[str, Any]) -> list[str]:
+    """A deadline that no pod could keep, for it begins with the pod's start; 0 is none."""
+    seconds = values.get("postgres_backup_deadline", 0)
+    if not 0 < seconds < 60:
+        return []
+    return [f"postgres_backup_deadline: {seconds} is out of range, it goes from 60 to 604800; 0 follows from the size."]
 
 
 def check_signing(values: dict[str, Any]) -> list[str]:

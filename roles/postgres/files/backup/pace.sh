@@ -1,5 +1,5 @@
 # How long the work on a database takes: an estimate before it, its progress, and an end to it when it takes too long.
-# common.sh sources it.
+# common.sh and pgbackrest.sh source it; the latter watches alone, for the rest asks a server by common.sh's sql.
 #
 #   JOBS        how many tables or indexes are worked on at once: the limit of CPU, in whole cores
 #   DEADLINE    seconds after which a script ends as failed; 0: as many as the size of the data asks for

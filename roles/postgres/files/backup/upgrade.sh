@@ -85,8 +85,8 @@ start_server() {
     # Nobody else gets to its socket.
     printf 'local all all trust\n' > "$SCRATCH/hba"
     # The log is memory, and statements have data in them.
-    postgres "$@" -c hba_file="$SCRATCH/hba" -c unix_socket_directories="$sockets" -c listen_addresses= -c archive_mode=off -c autovacuum=off -c fsync=off \
-        -c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic > "$server_log" 2>&1 &
+    postgres "$@" -c hba_file="$SCRATCH/hba" -c unix_socket_directories="$sockets" -c listen_addresses= \
+        -c archive_mode=off -c autovacuum=off -c fsync=off -c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic > "$server_log" 2>&1 &
     server=$!
     until new sql postgres <<< 'select 1' > /dev/null 2>&1; do
         if ! kill -0 "$server" 2> /dev/null; then
@@ -117,7 +117,7 @@ check() {
 check_owners() {
     local theirs
     theirs=$(sql "$1" << 'SQL'
-        select string_agg(distinct case when rolsuper then format('the database itself, which is the superuser %s''s', rolname)
+        select string_agg(distinct case when type = 'database' then format('the database itself, which is the superuser %s''s', rolname)
             else format('%s %s of %s', type, identity, rolname) end, ', ')
         from (
             select 'database' as type, '' as identity, datdba as role from pg_database where datname = current_database()
@@ -236,6 +236,7 @@ login
 take_new_volume
 trap put_back EXIT
 start_server "$@"
+# By a variable: that the question failed would go unnoticed in a process substitution.
 found=$(databases)
 mapfile -t names < <(printf '%s' "$found")
 check
@@ -256,6 +257,7 @@ for database in "${names[@]}"; do
     done < "$SCRATCH/new"
 done
 end_watch
+rm -f "$definitions"
 kill -INT "$server"
 wait "$server"
 initdb --pgdata="$PGDATA" --sync-only > /dev/null 2>&1

@@ -26,10 +26,14 @@ MOUNTED = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 
 
 def without_builder(config: dict) -> dict:
-    """The settings of an image, without its builder's name, Docker's mark for Windows, and with its defaults."""
+    """The settings of an image, without its builder's name, Docker's mark for Windows, and with its defaults.
+
+    Each variable of the environment is a setting of its own: their order says nothing, and differs.
+    """
     labels = {name: value for name, value in (config.get("Labels") or {}).items() if not name.startswith("io.buildah.")}
-    rest = {name: value for name, value in config.items() if name != "ArgsEscaped"}
-    return rest | {"Labels": labels, "WorkingDir": config.get("WorkingDir") or "/"}
+    rest = {name: value for name, value in config.items() if name not in ("ArgsEscaped", "Env")}
+    environment = {f"Env {name}": value for name, _, value in (line.partition("=") for line in config["Env"])}
+    return rest | environment | {"Labels": labels, "WorkingDir": config.get("WorkingDir") or "/"}
 
 
 class Contents:

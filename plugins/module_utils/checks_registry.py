@@ -50,7 +50,10 @@ def check_pull_secrets(kube: Kube, values: dict[str, Any], exists: bool) -> list
         exists: whether the site's namespace does.
     """
     namespace, findings = values["site_namespace"], []
-    made = values.get("secrets_registry") if values.get("secrets_registry_logins") else None
+    # reset.yml, which asks for fewer roles' options, knows the vault's logins by those of role storage.
+    made = {values["secrets_registry"]} if values.get("secrets_registry_logins") else set()
+    made |= set(values.get("storage_registry_logins") or {})
+    namespace_first = "" if exists else f"`kubectl create namespace {namespace}`, then "
     for name in values.get("site_pull_secrets") or []:
         secret = kube.get("Secret", name, namespace) if exists else None
         if secret and secret["type"] != TYPE:
@@ -59,10 +62,11 @@ def check_pull_secrets(kube: Kube, values: dict[str, Any], exists: bool) -> list
                 f" to registries are read from {TYPE} alone. Delete it and make it with `kubectl create secret"
                 " docker-registry`, or choose another name."
             )
-        elif secret is None and name != made:
+        elif secret is None and name not in made:
             findings.append(
-                f"site_pull_secrets: there is no Secret {name} in namespace {namespace}. Make it: `kubectl --namespace"
-                f" {namespace} create secret docker-registry {name} --docker-server=… --docker-username=…"
-                " --docker-password=…`, or put the login into the vault (secrets_registry_logins)."
+                f"site_pull_secrets: there is no Secret {name} in namespace {namespace}. Make it:"
+                f" {namespace_first}`kubectl --namespace {namespace} create secret docker-registry {name}"
+                " --docker-server=… --docker-username=… --docker-password=…`, or put the login into the vault"
+                " (secrets_registry_logins)."
             )
     return findings

@@ -69,9 +69,11 @@ def test_certificate_of_nobody(certificate: Path) -> None:
         answer = smoke.directly(f"https://localhost:{port}/200")
         trusted = smoke.directly(f"https://localhost:{port}/200", certificate.read_text())
         other_name = smoke.directly(f"https://127.0.0.1:{port}/200", certificate.read_text())
-    assert (answer.status, answer.wrong) == (0, True)
+    # Others may know who signed it: only that this machine does not see the site is known.
+    assert (answer.status, answer.wrong) == (0, False)
     assert "self-signed certificate" in answer.said
     assert trusted.status == 200
+    assert (other_name.status, other_name.wrong) == (0, True)
     assert "IP address mismatch" in other_name.said
 
 

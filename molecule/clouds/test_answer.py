@@ -7,9 +7,12 @@ import os
 import socket
 import subprocess
 import tempfile
+import threading
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
 from conftest import apply, everywhere
 from scenario import NAMESPACE, URL, items, kubectl, playbook
 
@@ -122,6 +125,25 @@ def test_given_url_that_answers_wrongly_fails() -> None:
         run = answer(given=url)
     assert run.returncode != 0
     assert f"django_url: {url}/ does not answer as it should: no answer in time" in words(run)
+
+
+@pytest.mark.parametrize(("status", "fails"), [(401, False), (503, False), (404, True), (500, True)])
+def test_given_url_where_something_stands_in_front(status: int, fails: bool) -> None:
+    """A login in front of a site that is well, or a load balancer that is not ready, ends no deploy."""
+
+    class InFront(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(status)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), InFront) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        run = answer(given=f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert (run.returncode != 0) == fails, run.stdout + run.stderr
+    assert f"HTTP {status}" in words(run)
 
 
 def test_ingress_that_answers_wrongly_is_a_warning() -> None:

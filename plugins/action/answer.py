@@ -8,7 +8,8 @@ Arguments:
     timeout: seconds until anything else counts as a failure, for each way.
     host: the Host that the site knows.
     behind_tls: whether the site expects a proxy that speaks TLS in front.
-    given: the URL at which the user says that the site is, or nothing: a wrong answer there is a failure.
+    given: the URL at which the user says that the site is, or nothing: a wrong answer there is a failure, but for one
+        that only what stands in front of the site gives while the site itself is well.
     origins: the URLs of its Ingress. What is between them and the site may take its time: a wrong answer is a warning.
     ca_secret: the Secret with the CA that the Ingress' certificate may be of, or nothing.
     nodes: the URLs of the node port, asked where neither of these is there; they need not lead anywhere from here.
@@ -38,6 +39,8 @@ from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action
 
 # Until a node's proxy has heard of new pods.
 NODE_SECONDS = 5
+# What asks for a login in front of a site answers so, and a load balancer that has not heard of its pods yet.
+IN_FRONT = {401, 403, 407, 502, 503, 504}
 
 
 class ActionModule(KubeAction):
@@ -74,7 +77,7 @@ class ActionModule(KubeAction):
         if not self._is_good(api):
             warnings.append(f"The site could not be asked through the API server: {api.said}.")
         urls = [args["given"]] if args["given"] else args["origins"]
-        seen = [url for url in urls if self._is_good(self._users_way(kube, url, warnings))]
+        seen = [url for url in urls if self._is_good(self._users_way(kube, url, self._is_good(api), warnings))]
         if not urls:
             urls = seen = self._node_ports(api)
         if not seen and not self._is_good(api):
@@ -89,8 +92,8 @@ class ActionModule(KubeAction):
         """Ask until the answer is good, or time is up."""
         return ask_until(ask, self._task.args["status"], seconds or float(self._task.args["timeout"]))
 
-    def _users_way(self, kube: Kube, url: str, warnings: list[str]) -> Answer:
-        """Ask at a URL that the site's users know.
+    def _users_way(self, kube: Kube, url: str, is_well: bool, warnings: list[str]) -> Answer:
+        """Ask at a URL that the site's users know. `is_well` is what the API server found the site to be.
 
         Raises:
             KubeError: it was given by the user, and the answer is wrong.
@@ -100,7 +103,7 @@ class ActionModule(KubeAction):
         answer = self._ask(partial(directly, f"{url}{args['path']}", ca))
         if self._is_good(answer):
             return answer
-        if answer.wrong and url == args["given"]:
+        if answer.wrong and url == args["given"] and not (is_well and answer.status in IN_FRONT):
             raise KubeError(f"django_url: {url}{args['path']} does not answer as it should: {answer.said}")
         what = "answers from here otherwise than the site does" if answer.wrong else "cannot be reached from here"
         warnings.append(f"{url}{args['path']} {what}: {answer.said}.")

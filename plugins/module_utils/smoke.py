@@ -15,6 +15,9 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import
 CONNECT_SECONDS = 3
 ANSWER_SECONDS = 5
 PAUSE_SECONDS = 0.3
+# OpenSSL's verify codes of a certificate whose issuer this machine does not know, such as a company's CA. The site's
+# users may well know it.
+UNKNOWN_ISSUER = {18, 19, 20, 21}
 
 
 @dataclass
@@ -78,7 +81,8 @@ def directly(url: str, ca: str = "") -> Answer:
         connection.connect()
         connection.sock.settimeout(ANSWER_SECONDS)
     except ssl.SSLError as error:
-        return Answer(f"{getattr(error, 'verify_message', '') or error}", wrong=True)
+        unknown = getattr(error, "verify_code", 0) in UNKNOWN_ISSUER
+        return Answer(f"{getattr(error, 'verify_message', '') or error}", wrong=not unknown)
     except (OSError, UnicodeError) as error:
         # Who refuses may only not listen yet; a name or a network does not appear within seconds.
         return Answer(told(error), may_pass=isinstance(error, ConnectionError))

@@ -89,10 +89,6 @@ def test_second_run_changes_nothing(host: Host) -> None:
     assert changed(host.run("make deploy")) == 0
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="restore.sh writes nf_conntrack_max, which a network of its own may not, though it has the value noted",
-)
 def test_make_destroy_leaves_the_host_as_it_was(host: Host) -> None:
     host.run("make destroy")
     assert host.ask("systemctl is-active containerd kubelet").split() == ["inactive", "inactive"]

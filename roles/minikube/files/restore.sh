@@ -21,7 +21,9 @@ for path; do
 done
 
 while read -r name values; do
-  [ ! -e "/proc/sys/$name" ] || printf '%s\n' "$values" > "/proc/sys/$name"
+  # Written only where it differs: a container may read all of them and write few.
+  [ ! -e "/proc/sys/$name" ] || [ "$(cat "/proc/sys/$name")" = "$values" ] ||
+    printf '%s\n' "$values" > "/proc/sys/$name"
 done < "$record/sysctls"
 
 # dpkg, unlike apt-get, never takes along what depends on them: a package that somebody needs by now stays, with a word.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,13 @@ def delivery(variables: dict[str, Any]) -> str:
     return "k3s" if nodes.get("k3s") and nodes["here"] else ""
 
 
+def cluster_name(way: str, context: str, nodes: list[str]) -> str:
+    """Return what kind or k3d calls a cluster: its nodes tell, as a context may have been renamed."""
+    named = {"kind": r"(.+)-(?:control-plane|worker)\d*", "k3d": r"k3d-(.+)-(?:server|agent)-\d+"}[way]
+    found = [match[1] for node in nodes if (match := re.fullmatch(named, node))]
+    return found[0] if found else context.removeprefix(f"{way}-")
+
+
 def find(variables: dict[str, Any]) -> Registry | Cluster:
     """Return the way into the cluster. Raises ClusterError where there is none."""
     context, nodes = variables["kube_context"], variables["nodes"]
@@ -252,7 +260,7 @@ def find(variables: dict[str, Any]) -> Registry | Cluster:
         )
     if way in ("kind", "k3d"):
         kind = Kind if way == "kind" else K3d
-        return kind(context.removeprefix(f"{way}-"), nodes["names"], nodes["images"])
+        return kind(cluster_name(way, context, nodes["names"]), nodes["names"], nodes["images"])
     if way == "k3s" and nodes["count"] == 1:
         return K3s()
     why = f"this cluster (context {context}) takes no images from this machine"

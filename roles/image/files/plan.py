@@ -50,6 +50,7 @@ def plan(variables: dict[str, Any]) -> dict[str, Any]:
     if source == "registry" and set(wanted) <= PULLED:
         # The cluster pulls them: nobody needs to know what its nodes are, or what this machine can build.
         return result | {"references": references(variables, source)}
+    asked = variables["platform"]
     variables["platform"], problems = choose_platform(variables, source)
     if problems:
         return result | {"problems": problems}
@@ -65,6 +66,11 @@ def plan(variables: dict[str, Any]) -> dict[str, Any]:
             missing = missing_images(variables, source, result["references"], cluster, builder)
     except ClusterError as error:
         return result | {"problems": [str(error)]}
+    if not asked and not variables["nodes"].get("platforms"):
+        result["notes"].append(
+            f"image_platform: the nodes could not be asked for theirs, so the images are for {variables['platform']},"
+            " this machine's own. Set it where the nodes are others"
+        )
     return result | building(variables, source, missing, builder, cluster)
 
 
@@ -115,16 +121,22 @@ def choose_source(
     if builder and (builder.has(base) or not builder.registry_lacks(base)):
         # Kept; step.py keeps the other answer, once it has proved right.
         content.write(Path(variables["cache"], "source"), "registry")
-        return "registry", []
+        return "registry", official_notes(variables, wanted)
     if only_pulled and not (builder and can_install()):
-        if "postgres" not in wanted:
-            return "registry", []
-        return "registry", [
-            f"PostgreSQL is {base}, which the cluster pulls itself: this machine cannot build an image of its own. It"
-            " lacks age, pgBackRest and rclone, which encrypted backups, postgres_archive and backups to S3 need: see"
-            " docs/images.md"
-        ]
+        return "registry", official_notes(variables, wanted)
     return "debian", []
+
+
+def official_notes(variables: dict[str, Any], wanted: list[str]) -> list[str]:
+    """Return what the official image of PostgreSQL has not, where the site is to run it."""
+    base = variables["base_postgres"]
+    if "postgres" not in wanted or not is_official(base):
+        return []
+    return [
+        f"PostgreSQL is {base}, which the cluster pulls itself. It lacks age, pgBackRest and rclone, which encrypted"
+        " backups, postgres_archive and backups to S3 need, and does not start anew where it was killed while it made"
+        " its first database: see docs/images.md"
+    ]
 
 
 def choose_platform(variables: dict[str, Any], source: str) -> tuple[str, list[str]]:
@@ -136,19 +148,24 @@ def choose_platform(variables: dict[str, Any], source: str) -> tuple[str, list[s
             f"image_platform: the cluster's nodes are {named}, and an image is for one of them. Name one, and keep the"
             " site's pods on such nodes, or bring images for all of them (django_image, image_postgres_reference)"
         ]
-    if wanted and nodes and wanted not in nodes:
+    if wanted and nodes and architecture(wanted) not in nodes:
         return "", [
             f"image_platform: is {wanted}, and the cluster's nodes are {named}, which cannot run it. Leave it empty,"
             " for an image that fits the nodes"
         ]
     chosen = wanted or (nodes or [builders.here()])[0]
-    if source == "debian" and chosen != builders.here():
+    if source == "debian" and architecture(chosen) != builders.here():
         return "", [
             f"image_source: base images from Debian packages can be made only for this machine's own platform,"
             f" {builders.here()}, and the cluster needs {chosen}. Set image_source to registry, or run this on"
             f" a {chosen} machine"
         ]
     return chosen, []
+
+
+def architecture(platform: str) -> str:
+    """Return a platform without its variant, which nodes do not tell: linux/arm64 of linux/arm64/v8."""
+    return "/".join(platform.split("/")[:2])
 
 
 def find_builder(variables: dict[str, Any], cluster: Registry | Cluster | None = None) -> builders.Builder | None:
@@ -275,11 +292,15 @@ def variable_problems(variables: dict[str, Any]) -> list[str]:
     return problems
 
 
+def is_official(reference: str) -> bool:
+    """Return whether an image is the official PostgreSQL's, or a mirror's copy of it."""
+    return re.match(r"((.*/)?library/|docker\.io/)?postgres[:@]", reference) is not None
+
+
 def official_problems(variables: dict[str, Any], source: str) -> list[str]:
     """Return what the site wants of PostgreSQL's image and the official one has not."""
     base = variables["base_postgres"]
-    official = re.match(r"(.*/)?(library/|docker\.io/)?postgres[:@]", base)
-    if source != "registry" or variables["postgres_reference"] or not official:
+    if source != "registry" or variables["postgres_reference"] or not is_official(base):
         return []
     cures = {
         "age": ("postgres_backup_recipients", "Set it to []"),
@@ -336,9 +357,10 @@ def packages(
 
 
 def registry_problems(variables: dict[str, Any], builder: builders.Builder) -> list[str]:
-    """Return which base images cannot be had from their registry, and why. The cluster itself pulls PostgreSQL's."""
+    """Return which base images cannot be had from their registry, and why."""
     problems = []
-    for base, own in (("base_python", "django_reference"), ("base_postgres", "postgres_reference")):
+    bases = [("base_python", "django_reference"), ("base_postgres", "postgres_reference")]
+    for base, own in bases + [("base_nginx", "nginx_reference")] * variables["with_nginx"]:
         reference = variables[base]
         if variables[own] or builder.has(reference) or not (answer := builder.registry_lacks(reference)):
             continue

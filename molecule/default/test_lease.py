@@ -114,6 +114,34 @@ def test_8_run_that_lost_its_lease_stops_before_its_next_change() -> None:
     assert changed(playbook("playbooks/deploy.yml")) == 0
 
 
+def test_8_run_that_lost_its_lease_ends_where_it_waits() -> None:
+    """It changes nothing at that moment, and what it does next may ask for no lease."""
+    with begin("playbooks/deploy.yml", *LONG, "-e", "site_lease_seconds=12") as run:
+        wait_for(lambda: "before-migrate" in kubectl("get", "pods"), 60)
+        hold(3600)
+        assert run.wait(10) != 0
+        said = " ".join(run.stdout.read().split())
+    assert f"This run has lost its site: the lease deploy in namespace {NAMESPACE} now belongs to {OTHER}." in said
+    assert holder() == OTHER
+    kubectl("delete", "lease", "deploy")
+    assert changed(playbook("playbooks/deploy.yml")) > 0
+
+
+def test_8_no_rescue_runs_when_the_lease_is_lost(tmp_path: Path) -> None:
+    """It would put back what another run has changed since."""
+    hold(3600)
+    place = {"kubeconfig": os.environ["SITE_KUBECONFIG"], "context": os.environ["SITE_CONTEXT"], "namespace": NAMESPACE}
+    remove = {"kubernetes_django.site.remove": place | {"labels": {"a": "b"}, "timeout": 5, "kinds": ["Job"]}}
+    after = {"ansible.builtin.file": {"path": str(tmp_path / "rescued"), "state": "touch", "mode": "0600"}}
+    block = {"block": [remove], "rescue": [after], "always": [after]}
+    mine = {"site_lease": {"namespace": NAMESPACE, "holder": "me"}}
+    (tmp_path / "play.json").write_text(json.dumps([{"hosts": "localhost", "vars": mine, "tasks": [block]}]))
+    run = playbook(str(tmp_path / "play.json"))
+    assert run.returncode != 0
+    assert f"now belongs to {OTHER}" in " ".join(run.stdout.split())
+    assert not (tmp_path / "rescued").exists()
+
+
 def test_no_setting_of_ansible_is_needed(tmp_path: Path) -> None:
     """In another folder, with no ansible.cfg, a run takes the lease and gives it back."""
     ours = {

@@ -64,7 +64,7 @@ class ActionModule(ActionBase):
                 each for each in args["workloads"] if not known_ready(live.get(f"{each['kind']}/{each['name']}"), each)
             ]
         except (AnsibleError, KubeError, yaml.YAMLError) as error:
-            return result | {"failed": True, "msg": str(error)}
+            return result | lease.report(error)
         if self._task.check_mode:
             # A dry run would compare them with what is deleted by then.
             definitions = [each for each in definitions if name_of(each) not in stale]

@@ -1,8 +1,9 @@
 """One run at a time for a site: a Lease in its namespace names the run that has it, and a process renews it.
 
-As Kubernetes' own leader election has it: a lease that is not renewed for its duration is dead. Who waits measures that
-by a clock of its own, so clocks that differ harm nobody. The renewing process ends with the run, however that ends, and
-gives the lease back; of a machine that is lost, the lease is free after its duration.
+As Kubernetes' own leader election has it: a lease that is not renewed for its duration is dead. Both sides measure that
+by clocks that nobody sets, so wrong ones harm nobody. The renewing process ends with the run, however that ends, and
+gives the lease back; of a machine that is lost, the lease is free after its duration. A run whose lease another one has
+taken, as that of a laptop that slept, is ended by its renewing process, whatever it does at that moment.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import os
 import secrets
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +31,12 @@ LONGEST_SECONDS = 300
 # A lease is renewed this often within its duration.
 RENEWALS = 6
 LOOK_SECONDS = 0.3
+# A clock that goes on while a laptop sleeps, and that nobody sets: on macOS the monotonic one does so.
+CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class LostLeaseError(KubeError):
+    """The site is another run's by now."""
 
 
 def acquire(kube: Kube, place: dict[str, str], mine: str, seconds: int) -> tuple[str, str]:
@@ -142,7 +150,9 @@ def keep(place: dict[str, str], who: str, seconds: int) -> None:
 
 
 def renew_until_end(place: dict[str, str], who: str, seconds: int, pid: int) -> None:
-    """Renew the lease while a process lives, then give it back. Ends early where the lease is somebody else's.
+    """Renew the lease while a process lives, then give it back. End the process where the lease is another one's.
+
+    Where the lease was deleted, as with its namespace, nobody else has the site: the process goes on.
 
     Args:
         place: kubeconfig, context and namespace.
@@ -151,18 +161,20 @@ def renew_until_end(place: dict[str, str], who: str, seconds: int, pid: int) -> 
         pid: of the run's ansible-playbook.
     """
     kube, run = Kube(place["kubeconfig"], place["context"]), Process(pid)
-    renewed = time.time()
+    renewed = time.clock_gettime(CLOCK)
     while not run.ended(LOOK_SECONDS):
-        # By the wall clock, which goes on while a laptop sleeps: awake again, it looks at once.
-        if time.time() - renewed < seconds / RENEWALS:
+        if time.clock_gettime(CLOCK) - renewed < seconds / RENEWALS:
             continue
         with contextlib.suppress(KubeError):  # an API server that restarts: the next look tries again
             lease = kube.get("Lease", NAME, place["namespace"])
-            if holder_of(lease) != who:
+            if holder_of(lease) not in (who, ""):
+                run.end(lost(lease, place["namespace"]))
                 return
+            if not lease:
+                continue
             lease["spec"]["renewTime"] = now()
             if accepted(kube, "PUT", kube.path("Lease", place["namespace"], NAME), lease):
-                renewed = time.time()
+                renewed = time.clock_gettime(CLOCK)
     release(kube, place["namespace"], who)
 
 
@@ -186,17 +198,28 @@ def require(kube: Kube, taken: dict[str, str] | None) -> None:
         taken: namespace and holder of the lease that this run took, None where it took none.
 
     Raises:
-        KubeError: the lease is another run's, or gone.
+        LostLeaseError: the lease is another run's, or gone.
+        KubeError: no answer.
     """
     if not taken:
         return
     lease = kube.get("Lease", NAME, taken["namespace"])
     if holder_of(lease) != taken["holder"]:
-        whose = f"now belongs to {holder_of(lease)}" if lease else "was deleted"
-        raise KubeError(
-            f"This run has lost its site: the lease {NAME} in namespace {taken['namespace']} {whose}. It stops before "
-            "its next change. Wait until nobody has the site, then run again."
-        )
+        raise LostLeaseError(lost(lease, taken["namespace"]))
+
+
+def lost(lease: dict | None, namespace: str) -> str:
+    """What to say to a run whose lease this is no more."""
+    whose = f"now belongs to {holder_of(lease)}" if lease else "was deleted"
+    return (
+        f"This run has lost its site: the lease {NAME} in namespace {namespace} {whose}. It stops before its next "
+        "change. Wait until nobody has the site, then run again."
+    )
+
+
+def report(error: Exception) -> dict[str, Any]:
+    """What a task returns that failed so. Of a lost lease no rescue may make something: it would write as well."""
+    return {"unreachable" if isinstance(error, LostLeaseError) else "failed": True, "msg": str(error)}
 
 
 class Process:
@@ -207,11 +230,12 @@ class Process:
     """
 
     def __init__(self, pid: int) -> None:
-        self._pid, self._poll = pid, None
+        self._pid, self._file, self._poll = pid, None, None
         if hasattr(os, "pidfd_open"):
             self._poll = select.poll()
             try:
-                self._poll.register(os.pidfd_open(pid), select.POLLIN)
+                self._file = os.pidfd_open(pid)
+                self._poll.register(self._file, select.POLLIN)
             except ProcessLookupError:
                 self._pid = 0
 
@@ -228,6 +252,16 @@ class Process:
         except ProcessLookupError:
             return True
         return False
+
+    def end(self, why: str) -> None:
+        """End it, and let it say `why` where its own output can be reached, which macOS does not allow."""
+        with contextlib.suppress(OSError), open(f"/proc/{self._pid}/fd/2", "a", encoding="utf-8") as output:  # noqa: PTH123
+            output.write(f"\n{why}\n")
+        with contextlib.suppress(ProcessLookupError):
+            if self._file:
+                signal.pidfd_send_signal(self._file, signal.SIGTERM)
+            else:
+                os.kill(self._pid, signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ class KubeAction(ActionBase):
             lease.require(kube, (task_vars or {}).get("site_lease"))
             return result | self.act(kube)
         except KubeError as error:
-            return result | {"failed": True, "msg": str(error)}
+            return result | lease.report(error)
 
     def act(self, kube: Kube) -> dict[str, Any]:
         """Do it; return the task's result.

@@ -1,4 +1,4 @@
-"""A real registry on this machine: distribution, from its Go module, with TLS by a CA of its own and a login.
+"""A real registry on this machine, with TLS by a CA of its own and a login: see tests/distribution.
 
 As a program it takes away what is left of it: registry.py FOLDER.
 
@@ -21,14 +21,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import distribution
 import programs
+from distribution import ADDRESS, PASSWORD, USER
 
-HERE = Path(__file__).resolve().parent
 FOLDER = programs.CACHE / "tests" / "registry-scenario"
-ADDRESS = "127.0.0.1:15443"
-USER, PASSWORD = "robot", "the password of a robot"
-# Of PASSWORD; the registry takes bcrypt alone.
-HASH = "$2b$05$KhVbz3uF5mQ0s7cJ1tYxWeWNMzf9x/buZcxGsEsg7F/6aJEN76ccK"
 PYTHON = "docker.io/library/python:3.13.12-slim-trixie"
 POSTGRES = "docker.io/library/postgres:17.12-trixie"
 NGINX = "docker.io/nginxinc/nginx-unprivileged:1.28.0-alpine3.21"
@@ -39,13 +36,6 @@ NODES = Path("/etc/containerd/certs.d", ADDRESS)
 NODES_HUB = Path("/etc/containerd/certs.d/docker.io")
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-CONFIG = {
-    "version": 0.1,
-    "log": {"level": "warn"},
-    "storage": {"filesystem": {"rootdirectory": str(FOLDER / "data")}},
-    "http": {"addr": ADDRESS, "tls": {"certificate": str(FOLDER / "server.crt"), "key": str(FOLDER / "server.key")}},
-    "auth": {"htpasswd": {"realm": "registry", "path": str(FOLDER / "htpasswd")}},
-}
 MIRROR = f"""
 [[registry]]
 prefix = "docker.io"
@@ -133,7 +123,6 @@ def is_ours(name: str) -> bool:
 @contextmanager
 def running() -> Iterator[None]:
     """The registry until the end of the block; it also ends when the tests are killed. The node trusts it."""
-    program = programs.build(HERE / "distribution", "github.com/distribution/distribution/v3/cmd/registry")
     reads = f'config_path = "{NODES.parent}"' in Path("/etc/containerd/config.toml").read_text()
     assert reads, f"the node reads no {NODES.parent}: its cluster was made before minikube's role said so. Make it anew"
     for place in (BUILDERS, NODES, NODES_HUB):
@@ -141,17 +130,9 @@ def running() -> Iterator[None]:
     official = [name for name in on_node() if is_ours(name)]
     assert not official, f"the node has {official}, which these tests would take for theirs"
     FOLDER.mkdir(parents=True)
-    programs.self_signed(FOLDER)
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    make += ["-days", "2"]
-    make += ["-subj", "/CN=registry", "-CA", FOLDER / "tls.crt", "-CAkey", FOLDER / "tls.key"]
-    make += ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]
-    make += ["-keyout", FOLDER / "server.key", "-out", FOLDER / "server.crt"]
-    subprocess.run(make, check=True, capture_output=True)
-    (FOLDER / "htpasswd").write_text(f"{USER}:{HASH}\n")
+    distribution.configure(FOLDER)
     (FOLDER / "registries.conf").write_text(MIRROR)
     (FOLDER / "storage.conf").write_text(STORE)
-    (FOLDER / "config.json").write_text(json.dumps(CONFIG))  # JSON is YAML
     trust(NODES)
     trust(NODES_HUB)
     # Of its own machine containerd believes that it speaks no TLS, unless it is told of it as of a mirror.
@@ -160,17 +141,9 @@ def running() -> Iterator[None]:
             f'[host."https://{ADDRESS}{path}"]\ncapabilities = ["pull", "resolve"]\noverride_path = {override}\n'
             f'ca = "{place / "ca.crt"}"\n'
         )
-    log = FOLDER / "registry.log"
-    command = ["setpriv", "--pdeathsig", "KILL", program, "serve", FOLDER / "config.json"]
-    with log.open("w") as output:
-        environment = {"OTEL_TRACES_EXPORTER": "none"}
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-        try:
-            programs.wait_for_port("127.0.0.1", int(ADDRESS.rpartition(":")[2]), process, log)
-            yield
-        finally:
-            process.terminate()
-            process.wait()
+    with distribution.serving(FOLDER) as process:
+        programs.wait_for_port("127.0.0.1", int(ADDRESS.rpartition(":")[2]), process, FOLDER / "registry.log")
+        yield
 
 
 def remove(folder: Path) -> None:

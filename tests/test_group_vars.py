@@ -113,6 +113,17 @@ def test_molecule_does_not_load_what_a_user_sets(checkout: Path) -> None:
     assert variables["site_name"] == "{{ molecule_site }}"
 
 
+@pytest.mark.parametrize(
+    "playbook",
+    ["molecule/base/create.yml", *(str(path.relative_to(ROOT)) for path in ROOT.glob("molecule/*/destroy.yml"))],
+)
+def test_molecule_works_on_a_minikube_alone(checkout: Path, playbook: str) -> None:
+    place = ["-i", "molecule/inventory/hosts.yml", "-e", "cluster_provider=existing", "-e", "cluster_context=theirs"]
+    shown = run(checkout, "ansible-playbook", playbook, *place, *NO_DATA)
+    assert "the tests work on a minikube alone, and cluster_provider is existing" in " ".join(shown.split())
+    assert shown.count("TASK [") == 1
+
+
 def test_tests_set_what_a_new_user_has() -> None:
     """In a checkout whose user has set something there is nothing to compare with."""
     theirs = ROOT / "group_vars" / "all"

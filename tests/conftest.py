@@ -23,7 +23,9 @@ class Project:
         self.vault = self.inventory / "group_vars" / "all" / "vault.yml"
         self.vault.parent.mkdir(parents=True)
         (self.inventory / "hosts.yml").symlink_to(ROOT / "inventory" / "hosts.yml")
-        (self.vault.parent / "main.yml").symlink_to(ROOT / "group_vars" / "all" / "main.yml")
+        # What a new user has, whatever this checkout's user has set.
+        for name in ("base.yml", "main.yml"):
+            (self.vault.parent / name).symlink_to(ROOT / "molecule" / "inventory" / "group_vars" / "all" / name)
         self.password.write_text("a password for tests\n")
         # The cluster and the data of whoever uses this machine are not looked at.
         self.kubeconfig = folder / "kubeconfig"

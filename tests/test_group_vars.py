@@ -1,7 +1,7 @@
-"""group_vars are the same for site.yml, for a playbook in playbooks/, and for molecule.
+"""group_vars are the same for site.yml and for a playbook in playbooks/; molecule has its own, and not the user's.
 
 Ansible does not look for them beside site.yml when the inventory lies elsewhere: a link in the inventory makes it.
-Tried on a copy of the checkout, since a user's own has a vault whose password tests do not know.
+Tried on a copy of the checkout, since a user's own has values, and a vault whose password tests do not know.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT
 
 WHAT_ANSIBLE_READS = [
@@ -27,6 +28,9 @@ WHAT_ANSIBLE_READS = [
     "molecule",
     "scripts",
 ]
+
+# The tests' own variables.
+OWN = ROOT / "molecule" / "inventory" / "group_vars" / "all"
 
 # This machine may have a site whose vault is not in the copy.
 NO_DATA = ("-e", "storage_path=/nonexistent/data")
@@ -43,6 +47,11 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(ROOT / name, folder / name)
     for vault in folder.glob("**/group_vars/all/vault.yml"):
         vault.unlink()
+    variables = folder / "group_vars" / "all"
+    for file in variables.iterdir():
+        if file.name != "base.yml":
+            file.unlink()
+    shutil.copy(OWN / "main.yml", variables)
     return folder
 
 
@@ -81,8 +90,11 @@ def test_playbook_loads_them(checkout: Path, playbook: str) -> None:
     assert "there is no file /nonexistent/from-group-vars" in shown
 
 
-def test_molecule_loads_them(checkout: Path) -> None:
-    """Molecule's inventory has the users' group_vars, and of its own only what keeps tests and users apart."""
+def test_molecule_does_not_load_what_a_user_sets(checkout: Path) -> None:
+    """The tests delete a site with its data: not on the cluster that somebody works on."""
+    theirs = checkout / "group_vars" / "all" / "main.yml"
+    before = theirs.read_text()
+    theirs.write_text("cluster_provider: existing\ndjango_url: https://site.example.org\n")
     shown = run(
         checkout,
         "ansible-inventory",
@@ -93,9 +105,35 @@ def test_molecule_loads_them(checkout: Path) -> None:
         "--playbook-dir",
         "molecule/default",
     )
+    theirs.write_text(before)
     variables = json.loads(shown)
-    assert variables["storage_size"] == "2Gi"
+    assert variables["cluster_provider"] == "minikube"
+    assert "django_url" not in variables
+    assert variables["site_context"] == "{{ cluster_context }}"
     assert variables["site_name"] == "{{ molecule_site }}"
+
+
+@pytest.mark.parametrize(
+    "playbook",
+    ["molecule/base/create.yml", *(str(path.relative_to(ROOT)) for path in ROOT.glob("molecule/*/destroy.yml"))],
+)
+def test_molecule_works_on_a_minikube_alone(checkout: Path, playbook: str) -> None:
+    place = ["-i", "molecule/inventory/hosts.yml", "-e", "cluster_provider=existing", "-e", "cluster_context=theirs"]
+    shown = run(checkout, "ansible-playbook", playbook, *place, *NO_DATA)
+    assert "the tests work on a minikube alone, and cluster_provider is existing" in " ".join(shown.split())
+    assert shown.count("TASK [") == 1
+
+
+def test_tests_set_what_a_new_user_has() -> None:
+    """In a checkout whose user has set something there is nothing to compare with."""
+    theirs = ROOT / "group_vars" / "all"
+    status = subprocess.run(
+        ["git", "status", "--porcelain", theirs], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    if status.stdout or (theirs / "vault.yml").exists():
+        pytest.skip("group_vars/all is somebody's own")
+    ours, new = (yaml.safe_load((folder / "main.yml").read_text()) for folder in (OWN, theirs))
+    assert ours == new, "a default was changed in one of two files: group_vars/all/main.yml, and the tests' copy of it"
 
 
 def test_first_use_makes_vault_and_password(checkout: Path) -> None:

@@ -19,8 +19,9 @@ class Checkout:
         self.variables.mkdir(parents=True)
         source = Path(os.environ["SITE_INVENTORY"])
         (self.inventory / "hosts.yml").symlink_to(source)
-        for file in (source.parent / "group_vars" / "all").glob("m*.yml"):
-            (self.variables / file.name).symlink_to(file.resolve())
+        for file in (source.parent / "group_vars" / "all").glob("*.yml"):
+            if file.name != self.vault.name:
+                (self.variables / file.name).symlink_to(file.resolve())
         self.password = folder / "password"
         self.password.write_text("a password of its own\n")
 

@@ -38,7 +38,7 @@ def images() -> list[str]:
 
 def other_site(name: str, *more: str) -> list[str]:
     """Arguments that make of a playbook's site another one."""
-    port = {"other": 30855, "guest": 30856}[name]
+    port = {"other": 30855, "guest": 30857}[name]
     values = {"site_name": f"{NAMESPACE}-{name}", "site_namespace": f"{NAMESPACE}-{name}", "django_node_port": port}
     return ["-e", json.dumps(values), *images(), *more]
 

@@ -120,15 +120,28 @@ def is_ours(name: str) -> bool:
     return name.startswith((f"{ADDRESS}/", *(official.rpartition(":")[0] for official in OFFICIAL.values())))
 
 
-@contextmanager
-def running() -> Iterator[None]:
-    """The registry until the end of the block; it also ends when the tests are killed. The node trusts it."""
+def check_place() -> None:
+    """Be sure that the node will ask this registry, and that nothing of somebody else's is in the way.
+
+    Raises:
+        AssertionError: it will not, or there is; with what helps.
+    """
     reads = f'config_path = "{NODES.parent}"' in Path("/etc/containerd/config.toml").read_text()
     assert reads, f"the node reads no {NODES.parent}: its cluster was made before minikube's role said so. Make it anew"
     for place in (BUILDERS, NODES, NODES_HUB):
         assert not place.exists(), f"{place} is somebody else's: these tests need it"
     official = [name for name in on_node() if is_ours(name)]
-    assert not official, f"the node has {official}, which these tests would take for theirs"
+    # Nor are they taken away here: a site may run on them, and would get those of the tests with its next pod.
+    assert not official, (
+        f"the node has {official}, which these tests would take for theirs. Take the site that runs on them away "
+        f"(playbooks/reset.yml keeps its data), and then them: crictl rmi {' '.join(official)}"
+    )
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """The registry until the end of the block; it also ends when the tests are killed. The node trusts it."""
+    check_place()
     FOLDER.mkdir(parents=True)
     distribution.configure(FOLDER)
     (FOLDER / "registries.conf").write_text(MIRROR)

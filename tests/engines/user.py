@@ -24,6 +24,7 @@ ROOT = programs.ROOT
 BUILT = programs.CACHE / "minikube" / "current"
 BASE_IMAGE = "localhost/kicbase:tests"
 NODE_PORT = 30858
+VARIABLES = "group_vars/all/"
 # Nothing of whoever runs the tests.
 FOREIGN = re.compile(r"^(ANSIBLE|MOLECULE|SITE|MINIKUBE|KUBECONFIG|XDG|DOCKER|CONTAINER)")
 
@@ -122,13 +123,26 @@ class User:
 
 
 def clone(target: Path) -> None:
-    """Copy what git would clone, changes that are not committed included."""
+    """Copy what git would clone of this project, changes that are not committed included.
+
+    What this checkout's user has set is not of the project, committed or not: the vault, whose password is not in the
+    clone, and all that stands beside it. The clone has what a new user has.
+
+    Args:
+        target: the clone's folder.
+
+    Raises:
+        subprocess.CalledProcessError: this is no checkout of git's.
+    """
     tracked = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(tracked, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in filter(None, names.split("\0")):
+        if name.startswith(VARIABLES) and name != f"{VARIABLES}base.yml":
+            continue
         if (ROOT / name).is_symlink() or (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
+    shutil.copy(ROOT / "molecule" / "inventory" / VARIABLES / "main.yml", target / VARIABLES)
 
 
 def kubernetes() -> str:

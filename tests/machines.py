@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,8 @@ from typing import Any
 
 import yaml
 from conftest import ROOT, Project
+from macos import add_python
+from macos import install as install_macos
 
 STAND_INS = ROOT / "tests" / "stand_ins"
 GIB = 1024**3
@@ -36,13 +37,6 @@ NOT_REAL = {
     "service",
     "systemctl",
 }
-# What a fresh macOS has of what a script may want, and what its installers and brew add here.
-MACOS = (
-    "awk basename base64 bash cat chmod cmp comm cut dirname du echo env expand expr false gzip hostname id kill ls"
-    " make mkdir mv nl od paste perl printf ps pwd rm rmdir sh sleep sort split ssh tar tee test tr true tty uniq wc"
-    " which"
-)
-BSD = "cp date df find grep head ln mktemp readlink sed stat tail touch uname xargs"
 
 
 class Machine:
@@ -69,18 +63,14 @@ class Machine:
         self.remove("podman")
 
     def _install(self, macos: bool) -> None:
-        names = MACOS.split() if macos else [p.name for p in Path("/usr/bin").iterdir() if p.name not in NOT_REAL]
-        for name in names:
-            (self.programs / name).symlink_to(f"/usr/bin/{name}")
-        for name in BSD.split() if macos else []:
-            self._stand_in(name, "bsd.py")
+        if macos:
+            install_macos(self.programs)
+        else:
+            for name in (p.name for p in Path("/usr/bin").iterdir() if p.name not in NOT_REAL):
+                (self.programs / name).symlink_to(f"/usr/bin/{name}")
+            add_python(self.programs)
         for name in ("docker", "podman", "minikube", "kubectl", "sudo"):
             self._stand_in(name, name)
-        # A venv's python finds its packages by its own path, so no link.
-        python = self.programs / "python3"
-        python.unlink(missing_ok=True)
-        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-        python.chmod(0o755)
 
     def _stand_in(self, name: str, program: str) -> None:
         (self.programs / name).symlink_to(STAND_INS / program)

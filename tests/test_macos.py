@@ -1,6 +1,6 @@
 """The operator's side on macOS: with the programs that it has, and its own kinds of sed, stat, find and the like.
 
-These run on Linux, with a PATH that holds nothing else: see machines.py and stand_ins/bsd.py.
+These run on Linux, with a PATH that holds nothing else: see macos.py and stand_ins/bsd.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A guest's deploy: a namespace that was given, rights in it alone, a login by a program, and not root."""
+"""A guest's deploy: a namespace that was given, rights in it alone, a login by a program, not root, and from a Mac."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import macos
 import pytest
 from conftest import apply, everywhere, other_site
 from scenario import NAMESPACE, ROOT, TOOLS, WITHOUT_COLOURS
@@ -96,6 +97,9 @@ class Guest:
         (folder / "another").write_text(json.dumps(another))
         for each in [folder, *folder.iterdir()]:
             os.chown(each, NOBODY, NOBODY)
+        self.programs = folder / "programs"
+        self.programs.mkdir()
+        macos.install(self.programs)
 
     def _home(self) -> dict[str, str]:
         """A home: the system has none for this user."""
@@ -104,7 +108,7 @@ class Guest:
 
     def play(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a playbook on the site in the given namespace."""
-        user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        user = ["/usr/bin/setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
         user += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
         login = {
             "cluster_kubeconfig": ":".join(str(self.folder / name) for name in ("another", "missing", "cloud")),
@@ -117,7 +121,7 @@ class Guest:
         return subprocess.run(
             [*user, TOOLS / "ansible-playbook", *place, name, *arguments],
             cwd=ROOT,
-            env=os.environ | WITHOUT_COLOURS | self._home(),
+            env=os.environ | WITHOUT_COLOURS | self._home() | {"PATH": str(self.programs)},
             capture_output=True,
             text=True,
             check=False,
@@ -134,7 +138,7 @@ def guest(namespace: None, tmp_path_factory: pytest.TempPathFactory) -> Guest:
 
 
 def test_whole_deploy(guest: Guest) -> None:
-    """Beside a stranger's pod, with no right to see nodes, classes or other namespaces."""
+    """Beside a stranger's pod, with no right to see nodes, classes or other namespaces, and with a Mac's programs."""
     run = guest.play("playbooks/deploy.yml")
     said = " ".join((run.stdout + run.stderr).split())
     assert run.returncode == 0, run.stdout + run.stderr

@@ -32,6 +32,19 @@ OLD, NEW = [*SITE, "-e", "image_postgres_major=15"], [*SITE, "-e", "image_postgr
 # The second site, from `fifteen` on, archives its log.
 ARCHIVE = ["-e", "postgres_archive=true"]
 DEPLOY, UPGRADE = "playbooks/deploy.yml", "playbooks/upgrade_postgres.yml"
+# Tasks of an upgrade, in their order. The midst of the copy, and the moment after `.opened`, have tests of their own.
+STEPS = (
+    "upgrade_copy | Tell",
+    "upgrade_switch | Label the claim that has the data",
+    "upgrade_switch | Give the server the other image and volume",
+    "upgrade_switch | Wait for it",
+    "upgrade | Note that there is no way back",
+    "upgrade | Note it on the new volume",
+    "upgrade_open | Let everybody in again",
+    "upgrade | Reconcile the new server with its files",
+    "upgrade_done | Delete the Jobs of the upgrade",
+    "upgrade_done | Forget the server before",
+)
 # Everything of the server but its rows, a line each. The site's own roles get their passwords once more, with new salt.
 SURROUNDINGS = """
 select 'role', rolname, rolsuper, rolcanlogin, rolconnlimit,
@@ -341,6 +354,42 @@ def test_2_killed_after_the_opening_there_is_no_way_back() -> None:
     again = playbook(UPGRADE, *NEW, *ARCHIVE)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "written into the new server" in sql("select text from notes_note")
+    assert (major(), claim()) == ("17", "postgres-pvc-17")
+    serves()
+
+
+def kill_before(task: str) -> None:
+    """Run the upgrade, and kill it when it comes to a task."""
+    run = begin(UPGRADE, *NEW, *ARCHIVE)
+    seen = []
+    for line in run.stdout:
+        seen.append(line)
+        if line.startswith(f"TASK [postgres : {task}]"):
+            kill(run)
+            return
+    raise AssertionError(f"the run did not come to {task}:\n{''.join(seen)}")
+
+
+def test_2_killed_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run goes on where the one before was killed. All rows are there, and those that were acknowledged meanwhile."""
+    assert playbook("playbooks/reset.yml", *NEW, "-e", "reset_data=true").returncode == 0
+    assert changed(playbook(DEPLOY, *OLD, *ARCHIVE)) > 0
+    fill(10_000)
+    rows = checksums()
+    # So that each task is named when it begins.
+    monkeypatch.setenv("ANSIBLE_DISPLAY_OK_HOSTS", "true")
+    monkeypatch.setenv("ANSIBLE_DISPLAY_SKIPPED_HOSTS", "true")
+    acknowledged = []
+    for step in STEPS:
+        kill_before(step)
+        if ask("/api/notes", {"text": step})[0] == 201:
+            acknowledged.append(step)
+    again = playbook(UPGRADE, *NEW, *ARCHIVE)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert acknowledged, "the databases were never opened"
+    assert set(acknowledged) <= set(sql("select text from notes_note").splitlines())
+    del rows["notes_note"]
+    assert rows.items() <= checksums().items()
     assert (major(), claim()) == ("17", "postgres-pvc-17")
     serves()
 

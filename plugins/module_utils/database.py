@@ -22,7 +22,19 @@ PASSFILE = r"""
     PGPASSFILE=$(mktemp) && export PGPASSFILE && trap 'rm -f "$PGPASSFILE"' EXIT
     use_password() { { printf '*:*:*:*:' && sed 's/[\\:]/\\&/g'; } > "$PGPASSFILE"; }
 """
-
+# What a superuser's session must not take from the database it is in: its owner may give it settings, a search_path
+# with functions of his own before PostgreSQL's for one. What a client brings goes before these.
+PINNED = " ".join(
+    f"-c {setting}"
+    for setting in (
+        "search_path=pg_catalog",
+        "role=none",
+        "password_encryption=scram-sha-256",
+        "default_transaction_read_only=off",
+        "statement_timeout=0",
+        "lock_timeout=0",
+    )
+)
 
 # SQL for a session that sets passwords: not even what is stored of them reaches a log, or the statistics of statements.
 UNSEEN = """
@@ -60,7 +72,7 @@ class Database:
         Raises:
             KubeError: with the server's message.
         """
-        psql = ("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres")
+        psql = ("env", f"PGOPTIONS={PINNED}", "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres")
         code, output, errors = self.run(*psql, "-p", str(self.port), "-d", self.name, "-f", "-", stdin=script)
         if code:
             raise KubeError(f"PostgreSQL in pod {self.pod}: {last_line(errors)}")
@@ -75,7 +87,7 @@ class Database:
         if path.endswith(".sql"):
             self.sql(f"\\i {path}\n")
             return
-        code, _, errors = self.run("env", f"PGPORT={self.port}", "bash", path)
+        code, _, errors = self.run("env", f"PGPORT={self.port}", f"PGOPTIONS={PINNED}", "bash", path)
         if code:
             raise KubeError(f"PostgreSQL in pod {self.pod}: {last_line(errors)}")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
-from ansible_collections.kubernetes_django.site.plugins.module_utils.database import Database, make_stand_in
+from ansible_collections.kubernetes_django.site.plugins.module_utils.database import Database, KubeError, make_stand_in
 from conftest import ROOT
 from test_passwords import PORT, USERS, Server, four, needs_server, server
 
@@ -105,3 +105,25 @@ def test_16_owners_settings_are_not_a_superusers(database: Database, setting: st
 def test_extensions_are_made_where_the_site_looks_for_them(database: Database) -> None:
     where = "select extnamespace::regnamespace from pg_extension where extname = 'pg_trgm'"
     assert database.sql(where) == "public\n"
+
+
+@pytest.mark.parametrize("state", ["connection limit 0", "allow_connections false", "dropped"])
+def test_right_password_is_right_where_the_database_is_shut(database: Database, state: str) -> None:
+    """As an interrupted upgrade or restore leaves it. The server looks at the password first."""
+    server = database.kube.server
+    server.sql(f'drop database "{SITE}"' if state == "dropped" else f'alter database "{SITE}" {state}')
+    folders = [str(server.folder / "secrets" / name) for name in ("postgres-owner", "postgres-app", "postgres-admin")]
+    for secret, user in USERS.items():
+        right = four("x")[secret]
+        assert database.accepts(user, right)
+        assert not database.accepts(user, right + "x")
+    assert not database.accepts("nobody", "x")
+    assert database.refused(folders) == []
+    server.mount(four("x") | {"postgres-app": "another"})
+    assert database.refused(folders) == [APP]
+
+
+def test_login_that_tells_nothing_of_the_password_is_an_error(database: Database) -> None:
+    database.kube.server.sql('alter role "the app" nologin')
+    with pytest.raises(KubeError, match='role "the app" is not permitted to log in'):
+        database.accepts(APP, four("x")["postgres-app"])

@@ -138,7 +138,12 @@ class Server:
 def server(shared_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     out = tmp_path_factory.mktemp("rendered")
     template = ROOT / "roles/postgres/templates/postgres-init.configmap.yaml.j2"
-    given = {"postgres_exporter": True, "out": str(out), "templates": [str(template)]}
+    given = {
+        "postgres_exporter": True,
+        "postgres_extensions": ["pg_trgm"],
+        "out": str(out),
+        "templates": [str(template)],
+    }
     run = shared_project.run("tests/render.yml", "-e", f"@{ROOT}/tests/variables/defaults.yml", "-e", json.dumps(given))
     assert run.returncode == 0, run.stdout + run.stderr
     scripts = yaml.safe_load((out / "postgres-init.configmap.yaml").read_text())["data"]

@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
+from ansible_collections.kubernetes_django.site.plugins.module_utils.docker_config import docker_config
 from conftest import Project
+from stand_ins.cluster import Cluster
 
 VAULT = "---\n# Kept.\nvault_a: old-a\nvault_b: 'old-b'   # with a comment\nother: [1, 2]\n"
 
@@ -84,3 +87,20 @@ def test_no_vault_is_made_beside_data(project: Project) -> None:
 
 def test_unknown_way_to_recover(project: Project) -> None:
     assert "recover: is true or reset, not maybe." in refused(project, "playbooks/vault.yml", "-e", "recover=maybe")
+
+
+def test_logins_to_registries_come_back_from_the_cluster(project: Project, tmp_path: Path) -> None:
+    """Without them the next deploy would give every pod another list of pull secrets."""
+    logins = [
+        {"server": "docker.io", "username": "me", "password": 'a:"b"\\ ä'},
+        {"server": "registry.example.org:5000", "username": "robot$site", "password": "0123"},
+    ]
+    with Cluster(tmp_path) as cluster:
+        cluster.put("postgres-owner", user="the owner", password="of the site")
+        cluster.put("registry-login", **{".dockerconfigjson": docker_config(logins)})
+        given = cluster.variables | {"recover": "true"}
+        run = project.run("playbooks/vault.yml", "-e", json.dumps(given))
+    assert run.returncode == 0, run.stdout + run.stderr
+    found = yaml.safe_load(read(project))
+    assert found["vault_postgres_owner_password"] == "of the site"
+    assert sorted(found["vault_registry_logins"], key=lambda login: login["server"]) == logins

@@ -4,7 +4,7 @@ Arguments:
     path: the file.
     header: comment at its top.
     values: list of {name, length, secret, key}: the variable; how many random characters it gets, 0 for none; and the
-        Secret and key where the site in the cluster has its value.
+        Secret and key where the site in the cluster has its value, of the key .dockerconfigjson the logins in it.
     recover: empty makes a vault only where no site and no data is there that another one belongs to. `true` writes one
         from the site's Secrets. `reset` makes one with new values all the same.
     kubeconfig, context, namespace, site_name: where the site is.
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils import site_id
+from ansible_collections.kubernetes_django.site.plugins.module_utils.docker_config import logins_of
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import values_of
 from ansible_collections.kubernetes_django.site.plugins.module_utils.vault_file import random_text, write_encrypted
@@ -63,7 +64,7 @@ class ActionModule(ActionBase):
             return result | {"failed": True, "msg": str(error)}
         return result | {"changed": True, "msg": said}
 
-    def _write(self, path: Path, values: dict[str, str]) -> str:
+    def _write(self, path: Path, values: dict[str, Any]) -> str:
         """Write the vault; return what to tell of it."""
         lines = [f"# {line}" for line in self._task.args["header"].splitlines()]
         lines += [f"{name}: {json.dumps(value)}" for name, value in values.items()]
@@ -131,7 +132,7 @@ def refusal(args: dict[str, Any], recover: str, secrets: Secrets, data: str) -> 
     )
 
 
-def vault_values(wanted: list[dict[str, Any]], secrets: Secrets, *, live: bool) -> dict[str, str]:
+def vault_values(wanted: list[dict[str, Any]], secrets: Secrets, *, live: bool) -> dict[str, Any]:
     """The vault's variables and their values.
 
     Args:
@@ -139,9 +140,11 @@ def vault_values(wanted: list[dict[str, Any]], secrets: Secrets, *, live: bool) 
         secrets: the site's.
         live: whether their values are taken, where there are any.
     """
-    values = {"vault_site_id": secrets.get(site_id.SECRET, {}).get(site_id.KEY) or site_id.new_id()}
+    values: dict[str, Any] = {"vault_site_id": secrets.get(site_id.SECRET, {}).get(site_id.KEY) or site_id.new_id()}
     for each in wanted:
         found = secrets.get(each["secret"], {}).get(each["key"]) if live else None
+        if found and each["key"] == ".dockerconfigjson":
+            found = logins_of(found)
         if found or each["length"]:
             values[each["name"]] = found or random_text(each["length"])
     return values

@@ -2,26 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Callable
 
-# What Docker Hub is called there.
-DOCKER_HUB = "https://index.docker.io/v1/"
-
-
-def docker_config(logins: list[dict[str, str]]) -> str:
-    """The text of the file, the same for the same logins, each of which has server, username and password."""
-    auths = {}
-    for login in logins:
-        server = DOCKER_HUB if login["server"] == "docker.io" else login["server"]
-        together = f"{login['username']}:{login['password']}"
-        auths[server] = {
-            "auth": base64.b64encode(together.encode()).decode(),
-            "password": login["password"],
-            "username": login["username"],
-        }
-    return json.dumps({"auths": auths}, sort_keys=True)
+from ansible_collections.kubernetes_django.site.plugins.module_utils.docker_config import docker_config
 
 
 class FilterModule:

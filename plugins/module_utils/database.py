@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import shlex
 import time
 from dataclasses import dataclass
@@ -22,7 +23,19 @@ PASSFILE = r"""
     PGPASSFILE=$(mktemp) && export PGPASSFILE && trap 'rm -f "$PGPASSFILE"' EXIT
     use_password() { { printf '*:*:*:*:' && sed 's/[\\:]/\\&/g'; } > "$PGPASSFILE"; }
 """
-
+# What a superuser's session must not take from the database it is in: its owner may give it settings, a search_path
+# with functions of his own before PostgreSQL's for one. What a client brings goes before these.
+PINNED = " ".join(
+    f"-c {setting}"
+    for setting in (
+        "search_path=pg_catalog",
+        "role=none",
+        "password_encryption=scram-sha-256",
+        "default_transaction_read_only=off",
+        "statement_timeout=0",
+        "lock_timeout=0",
+    )
+)
 
 # SQL for a session that sets passwords: not even what is stored of them reaches a log, or the statistics of statements.
 UNSEEN = """
@@ -60,7 +73,7 @@ class Database:
         Raises:
             KubeError: with the server's message.
         """
-        psql = ("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres")
+        psql = ("env", f"PGOPTIONS={PINNED}", "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres")
         code, output, errors = self.run(*psql, "-p", str(self.port), "-d", self.name, "-f", "-", stdin=script)
         if code:
             raise KubeError(f"PostgreSQL in pod {self.pod}: {last_line(errors)}")
@@ -75,23 +88,37 @@ class Database:
         if path.endswith(".sql"):
             self.sql(f"\\i {path}\n")
             return
-        code, _, errors = self.run("env", f"PGPORT={self.port}", "bash", path)
+        code, _, errors = self.run("env", f"PGPORT={self.port}", f"PGOPTIONS={PINNED}", "bash", path)
         if code:
             raise KubeError(f"PostgreSQL in pod {self.pod}: {last_line(errors)}")
 
     def accepts(self, user: str, password: str) -> bool:
-        """Whether this user gets in with this password.
+        """Whether the server takes this password for this user, be the database closed or not there.
 
         Raises:
-            KubeError: the server did not decide that: it is not up, or has no such database.
+            KubeError: the server did not decide that: it is not up, for one.
         """
         url = shlex.join(["psql", "-X", "-h", "127.0.0.1", "-p", str(self.port), "-d", self.name, "-U", user, "-c", ""])
         # Standard input does not end here, so only a line of it is taken.
         script = f'{PASSFILE} IFS= read -r password && printf %s "$password" | use_password && {url} < /dev/null'
         code, _, errors = self.run("sh", "-c", script, stdin=f"{password}\n")
-        if code and "password authentication failed" not in errors:
+        if not code or self.is_shut(errors):
+            return True
+        if "password authentication failed" not in errors:
             raise KubeError(f"PostgreSQL in pod {self.pod}: {last_line(errors)}")
-        return code == 0
+        return False
+
+    def is_shut(self, errors: str) -> bool:
+        """Whether a login failed at the database alone: the server looks at it once the password was right."""
+        database = re.escape(f'database "{self.name}"')
+        return bool(
+            re.search(
+                rf"FATAL:  (too many connections for {database}|permission denied for {database}"
+                rf"|{database} (is not currently accepting connections|does not exist))$",
+                errors,
+                re.MULTILINE,
+            )
+        )
 
     def refused(self, folders: list[str]) -> list[str]:
         """The users that do not get in with the mounted files `user` (the superuser's has none) and `password`.
@@ -103,12 +130,13 @@ class Database:
             for folder; do
                 user=$(cat "$folder/user" 2> /dev/null || echo postgres)
                 use_password < "$folder/password"
-                psql -X -h 127.0.0.1 -U "$user" -c '' > /dev/null || echo "$user"
+                said=$(psql -X -h 127.0.0.1 -U "$user" -c '' 2>&1 > /dev/null) || printf '%s\\0%s\\0' "$user" "$said"
             done
         """
         place = (f"PGPORT={self.port}", f"PGDATABASE={self.name}")
         _, output, _ = self.run("env", *place, "sh", "-c", script, "sh", *folders)
-        return output.splitlines()
+        told = output.split("\0")
+        return [user for user, said in zip(told[::2], told[1::2], strict=False) if not self.is_shut(said)]
 
     def stale(self, files: dict[str, str], secrets: dict[str, str]) -> list[str]:
         """Those of the mounted files that are not, or not yet, what they should be: see `sync`."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "collections"))
@@ -41,6 +43,31 @@ class Objects:
 
     def list(self, kind: str, namespace: str, labels: dict[str, str]) -> list[dict[str, Any]]:
         return []
+
+
+TASKS = ROOT / "roles" / "postgres" / "tasks"
+
+
+def tasks_of(path: Path) -> list[dict[str, Any]]:
+    """The tasks of a file in the order in which they run, those of blocks and rescues too."""
+    found, left = [], yaml.safe_load(path.read_text())
+    while left:
+        task = left.pop(0)
+        found.append(task)
+        left = [each for part in ("block", "rescue", "always") for each in task.get(part, [])] + left
+    return found
+
+
+def test_check_mode_changes_nothing_in_a_pod() -> None:
+    """The module runs its command in check mode too. Who checks may not open what another's upgrade has closed."""
+    seen = 0
+    for path in ROOT.glob("roles/*/tasks/*.yml"):
+        for task in tasks_of(path):
+            if "kubernetes.core.k8s_exec" in task:
+                seen += 1
+                guarded = "not ansible_check_mode" in str(task.get("when", ""))
+                assert guarded or task["changed_when"] is False, task["name"]
+    assert seen > 3
 
 
 @pytest.mark.parametrize(("note", "opened"), [(OLD, False), (OLD | {"opened": True}, True)])

@@ -70,6 +70,12 @@ def test_check_mode_changes_nothing_in_a_pod() -> None:
     assert seen > 3
 
 
+def test_2_nothing_is_switched_where_a_database_was_opened() -> None:
+    names = [task["name"] for task in tasks_of(TASKS / "upgrade_copy.yml")]
+    run, ask = names.index("upgrade_copy | Run the Job"), "upgrade_copy | Ask whether the databases are still closed"
+    assert run < names.index(ask) < names.index("upgrade_copy | Refuse to switch where somebody may have written since")
+
+
 @pytest.mark.parametrize(("note", "opened"), [(OLD, False), (OLD | {"opened": True}, True)])
 def test_server_that_was_opened_is_known(note: dict[str, Any], opened: bool) -> None:
     facts, findings = check_upgrade(Objects(note), VALUES, True, {"site_data_suffix": "-17"})

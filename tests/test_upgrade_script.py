@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from test_backup_scripts import (
     CHECKSUM,
     DATABASE,
     ROWS,
+    SERVERS,
     STEAL,
     Server,
     is_unharmed,
@@ -109,6 +111,37 @@ def test_failure_opens_the_old_one_again(server: Server, volume: Volume) -> None
     server.sql("drop table ranked; drop function peek")
     assert volume.upgrade().returncode == 0
     assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+
+
+def when_it_is_synced(server: Server, statement: str) -> None:
+    """Let `initdb` of the scripts run a statement on the old server when the copy is brought to the disk, once."""
+    initdb = server.folder / "bin" / "initdb"
+    initdb.write_text(f"""#!/bin/bash
+[[ $* != *--sync-only* ]] || psql -Xq -U postgres -d postgres -c {shlex.quote(statement)}
+exec {SERVERS[-1]}/initdb "$@"
+""")
+    initdb.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        ('alter database "the ""site""" connection limit -1', DATABASE),
+        ('create database "the other one" owner "the owner"', "the other one"),
+    ],
+)
+def test_2_database_that_was_opened_meanwhile_fails_the_copy(
+    server: Server, volume: Volume, statement: str, name: str
+) -> None:
+    """What was written into it would be lost."""
+    when_it_is_synced(server, statement)
+    try:
+        said = last_line(volume.upgrade())
+    finally:
+        (server.folder / "bin" / "initdb").unlink()
+    assert said.startswith(f"somebody has opened while they were copied, or made: {name}. What was written there"), said
+    assert server.sql(LIMIT).splitlines()[0] == "-1"
+    assert server.sql("select count(*) from note", user="the app") == str(ROWS)
 
 
 @pytest.mark.parametrize("how", STEAL)

@@ -261,4 +261,7 @@ rm -f "$definitions"
 kill -INT "$server"
 wait "$server"
 initdb --pgdata="$PGDATA" --sync-only > /dev/null 2>&1
+still_open=$(sql postgres < "$(dirname "$0")/still_open.sql")
+[[ -z $still_open ]] || fail "somebody has opened while they were copied, or made: $still_open. What was written there since" \
+    "is not in the copy, which is of no use. Run the upgrade again, and let nobody open a database meanwhile."
 say "copied $tables tables with $rows rows in $((SECONDS - began)) s; each has as many rows as in the old server"

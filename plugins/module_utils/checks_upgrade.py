@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import check_volume
 from ansible_collections.kubernetes_django.site.plugins.module_utils.database import Database, is_running
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import job_ended
 
 FACTS = {"site_data_suffix", "site_data_others", "site_data_label", "site_upgrade"}
@@ -152,8 +152,9 @@ def check_upgrade(
     Returns:
         site_upgrade: found and wanted, majors; old, the server's image and claim; suffix, claim and volume of the new
         one; switched, whether the server is on it; unfinished, whether something is left to do then; closed, whether
-        the database waits for the end of an upgrade; begun, whether the copy is made already; opened, whether the site
-        may have written into the new one, so that there is no way back; annotation, where the server has `old`.
+        the database waits for the end of an upgrade; begun, whether the copy is made already; jobs, the names of all
+        that were to make one; opened, whether the site may have written into the new one, so that there is no way
+        back; annotation, where the server has `old`.
     """
     namespace, name = values["site_namespace"], values["postgres_name"]
     if values["postgres_backend"] == "external":
@@ -173,6 +174,7 @@ def check_upgrade(
     told = (server["metadata"].get("annotations") or {}).get(UPGRADED_FROM)
     database = Database(kube, namespace, f"{name}-0", values["postgres_database"], values["postgres_port"])
     running = is_running(kube.get("Pod", database.pod, namespace))
+    jobs = kube.list("Job", namespace, {PART_OF: values["site_name"], COMPONENT: "upgrade"})
     facts = {
         "wanted": wanted,
         "found": running_major(database) if running else major_of(image),
@@ -183,7 +185,8 @@ def check_upgrade(
         "unfinished": told is not None,
         "closed": running and database.sql(CLOSED).strip() == "0",
         "opened": False,
-        "begun": any(map(is_under_way, kube.list("Job", namespace, {COMPONENT: "upgrade"}))),
+        "begun": any(map(is_under_way, jobs)),
+        "jobs": [job["metadata"]["name"] for job in jobs],
         "volume": {},
     }
     facts["opened"] = facts["old"].pop("opened", False)

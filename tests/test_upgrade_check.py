@@ -12,7 +12,11 @@ import yaml
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "collections"))
-from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_upgrade import UPGRADED_FROM, check_upgrade
+from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_upgrade import (
+    UPGRADED_FROM,
+    check_unfinished,
+    check_upgrade,
+)
 
 OLD = {"image": "localhost/site-postgres:15-a", "claim": "data"}
 VALUES = {
@@ -73,3 +77,28 @@ def test_server_that_was_opened_is_known(note: dict[str, Any], opened: bool) -> 
     assert findings == []
     upgrade = facts["site_upgrade"]
     assert (upgrade["switched"], upgrade["unfinished"], upgrade["opened"], upgrade["old"]) == (True, True, opened, OLD)
+
+
+def upgrade_job(condition: str) -> dict[str, Any]:
+    """The Job of an upgrade that ended so."""
+    metadata = {"name": "postgres-upgrade-1", "labels": {"app.kubernetes.io/component": "upgrade"}}
+    return {"metadata": metadata, "status": {"conditions": [{"type": condition, "status": "True"}]}}
+
+
+@pytest.mark.parametrize(
+    ("jobs", "closed", "finding"),
+    [
+        ([], False, None),
+        ([upgrade_job("Failed")], False, None),
+        ([upgrade_job("Complete")], True, "An upgrade of PostgreSQL was interrupted (Job postgres-upgrade-1)."),
+        ([upgrade_job("Failed")], True, "An upgrade of PostgreSQL was interrupted, and left the database closed:"),
+        ([], True, "An upgrade of PostgreSQL was interrupted, and left the database closed: the site answers 503."),
+    ],
+)
+def test_database_that_an_upgrade_left_closed_is_a_finding(
+    jobs: list[dict[str, Any]], closed: bool, finding: str | None
+) -> None:
+    """Its Job was killed too often, and its playbook as well: nothing else says why the site does not answer."""
+    findings = check_unfinished({"site_preflight_upgrade": False}, jobs, closed)
+    assert [each.startswith(finding or "") for each in findings] == ([True] if finding else [])
+    assert check_unfinished({"site_preflight_upgrade": True}, jobs, closed) == []

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_upgrade import CLOSED
 from test_backup_scripts import (
     CHECKSUM,
     DATABASE,
@@ -85,7 +86,9 @@ def test_copy_has_everything_and_is_closed(server: Server, volume: Volume) -> No
     volume.server("start")
     for sql in (server.sql, volume.sql):
         assert "too many connections" in sql("select 1", user="the app")
+        assert sql(CLOSED) == "t"
         assert sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+        assert sql(CLOSED) == "f"
         assert sql(LIMIT) == "7"
         assert sql("select count(*) from note", user="the app") == str(ROWS)
         assert "permission denied" in sql("delete from note", user="the app")
@@ -111,6 +114,11 @@ def test_failure_opens_the_old_one_again(server: Server, volume: Volume) -> None
     server.sql("drop table ranked; drop function peek")
     assert volume.upgrade().returncode == 0
     assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+
+
+def test_database_that_somebody_closed_himself_was_closed_by_no_upgrade(server: Server) -> None:
+    server.sql('alter database "the ""site""" connection limit 0')
+    assert server.sql(CLOSED) == "f"
 
 
 def when_it_is_synced(server: Server, statement: str) -> None:

@@ -21,7 +21,13 @@ DATA_OF = "kubernetes-django/data-of"
 # On the server, while an upgrade switches it: the image and the claim that it had.
 UPGRADED_FROM = "kubernetes-django/upgraded-from"
 COMPONENT = "app.kubernetes.io/component"
-CLOSED = "SELECT datconnlimit FROM pg_database WHERE datname = current_database()"
+# As upgrade.sh closes it: a limit of 0 that somebody set himself has no note of the one before.
+CLOSED = """
+    SELECT EXISTS (
+        SELECT FROM pg_database JOIN pg_db_role_setting ON setdatabase = oid, unnest(setconfig) AS setting
+        WHERE datname = current_database() AND datconnlimit = 0 AND setrole = 0
+            AND setting LIKE 'kubernetes_django.connection_limit=%')
+"""
 
 
 def find_data(kube: Kube, values: dict[str, Any], exists: bool) -> dict[str, Any]:
@@ -116,21 +122,33 @@ def running_major(database: Database) -> int:
     return int(database.sql("SHOW server_version_num")) // 10000
 
 
-def check_unfinished(values: dict[str, Any], jobs: list[dict]) -> list[str]:
+def is_closed(database: Database) -> bool:
+    """Whether an upgrade has closed the database of a server that runs."""
+    return database.sql(CLOSED).strip() == "t"
+
+
+def check_unfinished(values: dict[str, Any], jobs: list[dict], closed: bool) -> list[str]:
     """An upgrade that was killed comes first: it may have closed the database.
 
     Args:
         values: the options of all roles.
         jobs: the site's.
+        closed: whether it has; then its Job may have failed, or be gone.
     """
     if values["site_preflight_upgrade"]:
         return []
-    return [
-        f"An upgrade of PostgreSQL was interrupted (Job {job['metadata']['name']}). Run playbooks/upgrade_postgres.yml "
-        "again, which finishes it."
-        for job in jobs
-        if is_under_way(job)
-    ][:1]
+    under_way = [job["metadata"]["name"] for job in jobs if is_under_way(job)]
+    if under_way:
+        return [
+            f"An upgrade of PostgreSQL was interrupted (Job {under_way[0]}). Run playbooks/upgrade_postgres.yml "
+            "again, which finishes it."
+        ]
+    if closed:
+        return [
+            "An upgrade of PostgreSQL was interrupted, and left the database closed: the site answers 503. Run "
+            "playbooks/upgrade_postgres.yml again, which finishes it, or opens the database if that fails."
+        ]
+    return []
 
 
 def is_under_way(job: dict) -> bool:
@@ -183,7 +201,7 @@ def check_upgrade(
         "suffix": suffix,
         "claim": f"{base}{suffix}",
         "unfinished": told is not None,
-        "closed": running and database.sql(CLOSED).strip() == "0",
+        "closed": running and is_closed(database),
         "opened": False,
         "begun": any(map(is_under_way, jobs)),
         "jobs": [job["metadata"]["name"] for job in jobs],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import shlex
 import shutil
@@ -325,6 +326,24 @@ def test_2_data_that_was_opened_to_the_site_is_never_cleared(server: Server, vol
     assert volume.sql("select count(*) from note where text = 'acknowledged'") == "1"
     volume.server("stop")
     # The old server was not closed for it, and is open as it was.
+    assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+
+
+def test_2_volume_that_a_server_uses_is_not_cleared(server: Server, volume: Volume) -> None:
+    """The server's entrypoint, and a restore to a moment, lock a file beside the data."""
+    assert volume.upgrade().returncode == 0
+    flock = server.folder / "bin" / "flock"
+    flock.write_text('#!/bin/bash\nexec /usr/bin/flock "${@/#60/1}"\n')
+    flock.chmod(0o755)
+    try:
+        with (volume.folder / "data" / ".pgdata.lock").open("a") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            assert last_line(volume.upgrade()) == "storage_claim: a server uses the new volume. Stop it first."
+    finally:
+        flock.unlink()
+    volume.server("start")
+    assert volume.sql("select count(*) from note") == str(ROWS)
+    volume.server("stop")
     assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
 
 

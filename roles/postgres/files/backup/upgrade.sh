@@ -72,6 +72,9 @@ take_new_volume() {
     [[ -z $found || -e $ours ]] || fail "storage_claim: the new volume is not empty, and what is on it is left alone: $found"
     exec {lock}> "$ours" || fail "storage_size: the new volume takes no file."
     flock --wait 60 "$lock" || fail "another upgrade uses the new volume."
+    # As a server locks it, and a restore to a moment.
+    exec {data_lock}>> "$volume/.$(basename "$PGDATA").lock" || fail "storage_size: the new volume takes no file."
+    flock --wait 60 "$data_lock" || fail "storage_claim: a server uses the new volume. Stop it first."
     rm -rf "$PGDATA"
 }
 

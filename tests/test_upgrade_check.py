@@ -12,10 +12,14 @@ import yaml
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "collections"))
+from ansible_collections.kubernetes_django.site.plugins.module_utils import checks_upgrade
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_upgrade import (
+    ALONE,
+    DATA_OF,
     UPGRADED_FROM,
     check_unfinished,
     check_upgrade,
+    find_data,
 )
 
 OLD = {"image": "localhost/site-postgres:15-a", "claim": "data"}
@@ -102,3 +106,30 @@ def test_database_that_an_upgrade_left_closed_is_a_finding(
     findings = check_unfinished({"site_preflight_upgrade": False}, jobs, closed)
     assert [each.startswith(finding or "") for each in findings] == ([True] if finding else [])
     assert check_unfinished({"site_preflight_upgrade": True}, jobs, closed) == []
+
+
+class Claims:
+    """A cluster whose server has the claim of this name."""
+
+    def __init__(self, current: str, *claims: dict[str, Any]) -> None:
+        volume = {"name": "data", "persistentVolumeClaim": {"claimName": current}}
+        self.server = {"spec": {"template": {"spec": {"volumes": [volume]}}}}
+        self.claims = [{"metadata": each} for each in claims]
+
+    def get(self, kind: str, *_: Any) -> dict[str, Any] | None:
+        return self.server if kind == "StatefulSet" else None
+
+    def list(self, kind: str, *_: Any) -> list[dict[str, Any]]:
+        return self.claims if kind == "PersistentVolumeClaim" else []
+
+
+def test_2_what_a_volume_alone_has_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what an upgrade noted on its claim."""
+    monkeypatch.setattr(checks_upgrade, "check_volume", lambda *_: ({"prepared": True}, []))
+    values = VALUES | {"storage_claim": "data", "storage_volume": "pv", "storage_path": "/data/pv"}
+    old = {"name": "data", "annotations": {ALONE: "database kept"}}
+    newer = {"name": "data-18", "labels": {DATA_OF: "site"}}
+    facts = find_data(Claims("data-17", old, {"name": "data-17"}, newer, {"name": "another"}), values, True)
+    assert facts["site_data_suffix"] == "-17"
+    told = {each["claim"]: (each["alone"], each["labelled"]) for each in facts["site_data_others"]}
+    assert told == {"data": ("database kept", False), "data-18": ("", True)}

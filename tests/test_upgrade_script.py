@@ -117,6 +117,23 @@ def test_failure_opens_the_old_one_again(server: Server, volume: Volume) -> None
     assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
 
 
+def test_2_what_the_old_volume_alone_has_is_named(server: Server, volume: Volume) -> None:
+    """It is promised to stay until somebody says that it may go."""
+    assert "alone" not in volume.upgrade().stdout
+    assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+    kept = "the site_kept_20260101T000000Z"
+    server.sql(f'create database "{kept}" allow_connections false', "postgres")
+    aside = server.folder / "data.original"
+    aside.mkdir()
+    try:
+        run = volume.upgrade()
+    finally:
+        aside.rmdir()
+    assert f"then on the old volume alone: database {kept}, directory data.original\n" in run.stdout, run.stdout
+    assert run.stdout.index("alone") < run.stdout.index("the site has to wait")
+    assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+
+
 def test_database_that_somebody_closed_himself_was_closed_by_no_upgrade(server: Server) -> None:
     server.sql('alter database "the ""site""" connection limit 0')
     assert server.sql(CLOSED) == "f"

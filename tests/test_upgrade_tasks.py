@@ -46,11 +46,13 @@ FACTS = {
     "site_name": "site",
     "site_wait_timeout": 10,
     "site_data_label": "kubernetes-django/data-of",
+    "site_data_alone": "kubernetes-django/not-copied",
     "postgres_image": "site:17",
     "site_failed_jobs": [],
     "site_completed_jobs": [],
 }
 UPGRADE = {
+    "running": True,
     "wanted": 17,
     "found": 15,
     "old": OLD,
@@ -88,7 +90,7 @@ class Upgrade:
         (folder / "ansible.cfg").write_text("[defaults]\n")
 
     def run(self, *options: str, answers: dict[str, Any] | None = None, entry: str = "upgrade", **facts: Any) -> str:
-        """Run it with these facts of preflight; return what a user sees."""
+        """Run it with these facts of preflight about the upgrade; return what a user sees."""
         self.calls.write_text("")
         variables = FACTS | {"entry": entry, "site_upgrade": UPGRADE | facts}
         environment = {
@@ -177,3 +179,56 @@ def test_upgrade_that_is_not_wanted_any_more_is_given_up(upgrade: Upgrade) -> No
     assert done[2:4] == ["stop Job another", "stop Pod"]
     assert done[4] == OPEN
     assert not any("the other image" in each for each in done)
+
+
+def other(**more: Any) -> str:
+    """The option with the fact about the volume that an upgrade left."""
+    volume = {"suffix": "", "claim": "data", "prepared": True, "alone": "", "labelled": False}
+    return json.dumps({"site_data_others": [volume | more]})
+
+
+KEPT = {"alone": "database the site_kept_20260101T000000Z, directory pgdata.original"}
+
+
+@pytest.mark.parametrize(
+    ("volume", "running", "forget", "said"),
+    [
+        ({}, True, False, ""),
+        (KEPT, True, True, ""),
+        (
+            KEPT,
+            True,
+            False,
+            f"Claim data alone has what restores have kept of the data from before them: {KEPT['alone']}",
+        ),
+        (
+            {"labelled": True},
+            True,
+            True,
+            "Claim data has the site's data, its label says, and the server has another one",
+        ),
+        (
+            {},
+            False,
+            True,
+            "The server does not run (pod postgres-0), so the other volumes (data) may have the only data",
+        ),
+    ],
+)
+def test_2_volume_with_the_only_copy_of_something_is_not_deleted(
+    upgrade: Upgrade, volume: dict[str, Any], running: bool, forget: bool, said: str
+) -> None:
+    options = ["-e", other(**volume), "-e", json.dumps({"postgres_restore_forget_original": forget})]
+    seen = upgrade.run(*options, entry="upgrade_alone", running=running, switched=True)
+    assert said in seen
+    assert ("Nothing was deleted." in seen) == bool(said)
+    assert "failed=1" in seen if said else "failed=0" in seen
+
+
+@pytest.mark.parametrize(("alone", "noted"), [("database kept\n", "database kept"), ("\n", None)])
+def test_2_what_the_old_volume_alone_has_is_noted_on_its_claim(upgrade: Upgrade, alone: str, noted: str | None) -> None:
+    answers = {"Ask what the old volume": {"stdout": alone}, "the claim that has the data": {"failed": True}}
+    upgrade.run(answers=answers)
+    (call,) = [json.loads(line) for line in upgrade.calls.read_text().splitlines() if "on the old claim" in line]
+    assert call["name"] == "data"
+    assert call["definition"]["metadata"]["annotations"] == {"kubernetes-django/not-copied": noted}

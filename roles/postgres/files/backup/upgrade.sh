@@ -243,6 +243,8 @@ start_server "$@"
 found=$(databases)
 mapfile -t names < <(printf '%s' "$found")
 check
+left=$(sql postgres < "$(dirname "$0")/left_behind.sql")
+[[ -z $left ]] || say "not copied, and then on the old volume alone: $left"
 began=$SECONDS tables=0 rows=0
 close
 bytes=$(bytes_of_all)

@@ -48,6 +48,7 @@ FACTS = {
     "site_data_label": "kubernetes-django/data-of",
     "site_data_alone": "kubernetes-django/not-copied",
     "postgres_image": "site:17",
+    "site_data_others": [],
     "site_failed_jobs": [],
     "site_completed_jobs": [],
 }
@@ -102,7 +103,7 @@ class Upgrade:
         }
         program = [ROOT / ".venv" / "bin" / "ansible-playbook", "-i", "localhost,", "-c", "local"]
         run = subprocess.run(
-            [*program, *options, "-e", json.dumps(variables), self.folder / "play.yml"],
+            [*program, "-e", json.dumps(variables), *options, self.folder / "play.yml"],
             env=os.environ | environment,
             capture_output=True,
             text=True,
@@ -179,6 +180,15 @@ def test_upgrade_that_is_not_wanted_any_more_is_given_up(upgrade: Upgrade) -> No
     assert done[2:4] == ["stop Job another", "stop Pod"]
     assert done[4] == OPEN
     assert not any("the other image" in each for each in done)
+    assert "Label the claim that has the data" not in done
+
+
+def test_2_claim_that_was_labelled_and_not_switched_to_is_not_taken_for_the_data(upgrade: Upgrade) -> None:
+    """After a reset the label says where the data is."""
+    upgrade.run("-e", other(claim="data-17", labelled=True), entry="upgrade_back", switched=True)
+    calls = [json.loads(line) for line in upgrade.calls.read_text().splitlines() if "Label the claim" in line]
+    labels = {each["name"]: each["definition"]["metadata"]["labels"]["kubernetes-django/data-of"] for each in calls}
+    assert labels == {"data": "site", "data-17": None}
 
 
 def other(**more: Any) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -360,3 +361,38 @@ def test_a_full_volume_is_waited_for_after_a_crash(container: Container) -> None
         container.wait_for(running, "ready to accept connections")
         assert container.query(running, "select count(*) from t") == "1000"
         container.stop(running)
+
+
+def test_2_full_volume_is_no_reason_to_go_without_a_lock(container: Container) -> None:
+    """Data from before there was a file to lock, on a volume that takes no other file."""
+    volume = container.folders["volume"]
+    options = "size=400m,nr_inodes=4000,mode=0777"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "volume", volume], check=True)
+    try:
+        running = container.start()
+        container.wait_for(running, "ready to accept connections", count=2)
+        container.stop(running)
+        (volume / ".data.lock").unlink()
+        ballast = volume / "ballast"
+        ballast.mkdir()
+        with contextlib.suppress(OSError):
+            for number in range(4000):
+                (ballast / str(number)).touch()
+        said = container.fail()
+        assert "/volume/.data.lock cannot be written, and without that lock another server could use the data" in said
+        shutil.rmtree(ballast)
+        running = container.start()
+        container.wait_for(running, "ready to accept connections")
+        container.stop(running)
+    finally:
+        subprocess.run(["umount", "--lazy", volume], check=True)
+
+
+def test_volume_where_nobody_may_write_needs_no_file_to_lock(container: Container) -> None:
+    """PGDATA is PostgreSQL's, what it is in is root's."""
+    container.data.mkdir(mode=0o700)
+    subprocess.run(["chown", "postgres:postgres", container.data], check=True)
+    subprocess.run(["chown", "root:root", container.folders["volume"]], check=True)
+    running = container.start()
+    container.wait_for(running, "ready to accept connections", count=2)
+    container.stop(running)

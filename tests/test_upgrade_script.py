@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
 
 import pytest
+from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_upgrade import CLOSED
 from test_backup_scripts import (
     CHECKSUM,
     DATABASE,
     ROWS,
+    SERVERS,
     STEAL,
     Server,
     is_unharmed,
@@ -83,7 +87,9 @@ def test_copy_has_everything_and_is_closed(server: Server, volume: Volume) -> No
     volume.server("start")
     for sql in (server.sql, volume.sql):
         assert "too many connections" in sql("select 1", user="the app")
+        assert sql(CLOSED) == "t"
         assert sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+        assert sql(CLOSED) == "f"
         assert sql(LIMIT) == "7"
         assert sql("select count(*) from note", user="the app") == str(ROWS)
         assert "permission denied" in sql("delete from note", user="the app")
@@ -109,6 +115,59 @@ def test_failure_opens_the_old_one_again(server: Server, volume: Volume) -> None
     server.sql("drop table ranked; drop function peek")
     assert volume.upgrade().returncode == 0
     assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+
+
+def test_2_what_the_old_volume_alone_has_is_named(server: Server, volume: Volume) -> None:
+    """It is promised to stay until somebody says that it may go."""
+    assert "alone" not in volume.upgrade().stdout
+    assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+    kept = "the site_kept_20260101T000000Z"
+    server.sql(f'create database "{kept}" allow_connections false', "postgres")
+    aside = server.folder / "data.original"
+    aside.mkdir()
+    try:
+        run = volume.upgrade()
+    finally:
+        aside.rmdir()
+    assert f"then on the old volume alone: database {kept}, directory data.original\n" in run.stdout, run.stdout
+    assert run.stdout.index("alone") < run.stdout.index("the site has to wait")
+    assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+
+
+def test_database_that_somebody_closed_himself_was_closed_by_no_upgrade(server: Server) -> None:
+    server.sql('alter database "the ""site""" connection limit 0')
+    assert server.sql(CLOSED) == "f"
+
+
+def when_it_is_synced(server: Server, statement: str) -> None:
+    """Let `initdb` of the scripts run a statement on the old server when the copy is brought to the disk, once."""
+    initdb = server.folder / "bin" / "initdb"
+    initdb.write_text(f"""#!/bin/bash
+[[ $* != *--sync-only* ]] || psql -Xq -U postgres -d postgres -c {shlex.quote(statement)}
+exec {SERVERS[-1]}/initdb "$@"
+""")
+    initdb.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        ('alter database "the ""site""" connection limit -1', DATABASE),
+        ('create database "the other one" owner "the owner"', "the other one"),
+    ],
+)
+def test_2_database_that_was_opened_meanwhile_fails_the_copy(
+    server: Server, volume: Volume, statement: str, name: str
+) -> None:
+    """What was written into it would be lost."""
+    when_it_is_synced(server, statement)
+    try:
+        said = last_line(volume.upgrade())
+    finally:
+        (server.folder / "bin" / "initdb").unlink()
+    assert said.startswith(f"somebody has opened while they were copied, or made: {name}. What was written there"), said
+    assert server.sql(LIMIT).splitlines()[0] == "-1"
+    assert server.sql("select count(*) from note", user="the app") == str(ROWS)
 
 
 @pytest.mark.parametrize("how", STEAL)
@@ -284,6 +343,24 @@ def test_2_data_that_was_opened_to_the_site_is_never_cleared(server: Server, vol
     assert volume.sql("select count(*) from note where text = 'acknowledged'") == "1"
     volume.server("stop")
     # The old server was not closed for it, and is open as it was.
+    assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
+
+
+def test_2_volume_that_a_server_uses_is_not_cleared(server: Server, volume: Volume) -> None:
+    """The server's entrypoint, and a restore to a moment, lock a file beside the data."""
+    assert volume.upgrade().returncode == 0
+    flock = server.folder / "bin" / "flock"
+    flock.write_text('#!/bin/bash\nexec /usr/bin/flock "${@/#60/1}"\n')
+    flock.chmod(0o755)
+    try:
+        with (volume.folder / "data" / ".pgdata.lock").open("a") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            assert last_line(volume.upgrade()) == "storage_claim: a server uses the new volume. Stop it first."
+    finally:
+        flock.unlink()
+    volume.server("start")
+    assert volume.sql("select count(*) from note") == str(ROWS)
+    volume.server("stop")
     assert server.sql((server.folder / "scripts" / "open.sql").read_text()) == ""
 
 

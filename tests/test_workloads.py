@@ -72,6 +72,40 @@ def look(cluster: Cluster, patience: Patience, kind: str = "Job", name: str = "w
     return workloads.look_at(cluster, kind, name, "site", patience)
 
 
+class Refusing(Cluster):
+    """Says this status, the first time it is asked for a Job."""
+
+    def __init__(self, status: int, *objects: dict) -> None:
+        super().__init__(*objects)
+        self.status, self.asked = status, 0
+
+    def get(self, kind: str, name: str, namespace: str | None = None) -> dict | None:
+        self.asked += 1
+        if self.asked == 1:
+            raise KubeError("etcdserver: leader changed", self.status)
+        return super().get(kind, name, namespace)
+
+
+def look_again(cluster: Cluster, is_late: bool) -> workloads.State:
+    return workloads.look_again(cluster, "Job", "work", "site", waiting_for(1), is_late)
+
+
+@pytest.mark.parametrize("status", [0, 429, 500, 502, 503, 504])
+def test_error_of_the_api_server_that_passes_is_asked_again(status: int) -> None:
+    """Until the wait's own end: a failure would put back what goes on."""
+    cluster = Refusing(status, job())
+    assert "leader changed" in look_again(cluster, is_late=False).waiting
+    assert "leader changed" not in look_again(cluster, is_late=False).waiting
+    with pytest.raises(KubeError):
+        look_again(Refusing(status, job()), is_late=True)
+
+
+@pytest.mark.parametrize("status", [401, 403, 422])
+def test_refusal_of_the_api_server_is_an_answer(status: int) -> None:
+    with pytest.raises(KubeError):
+        look_again(Refusing(status, job()), is_late=False)
+
+
 SCALES_UP = "pod triggered scale-up: [{pool-a 1->2 (max: 5)}]"
 
 

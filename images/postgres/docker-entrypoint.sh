@@ -146,11 +146,19 @@ lock() {
 }
 
 # Two servers on one volume would destroy the data, and PostgreSQL itself cannot see into another pod. A restore moves
-# PGDATA, so the lock is on a file beside it. Where nobody may write there, nobody moves PGDATA, and its own lock is enough.
+# PGDATA, so the lock is on a file beside it. Where nobody may write there, nobody moves PGDATA, and its own lock is enough;
+# a full volume, which takes no new file, is no such place.
 take_volume() {
-    local volume
-    mkdir -p "$(dirname "$PGDATA")" 2> /dev/null || true
-    { exec {volume}>> "$(dirname "$PGDATA")/.$(basename "$PGDATA").lock"; } 2> /dev/null || return 0
+    local volume file
+    file=$(dirname "$PGDATA")/.$(basename "$PGDATA").lock
+    mkdir -p "$(dirname "$file")" 2> /dev/null || true
+    if ! { exec {volume}>> "$file"; } 2> /dev/null; then
+        [[ -w $(dirname "$file") ]] || return 0
+        df "$(dirname "$file")" >&2
+        df --inodes "$(dirname "$file")" >&2
+        fail "$file cannot be written, and without that lock another server could use the data too. Where its volume is" \
+            "full, free space on it, or make it larger"
+    fi
     lock "$volume"
     [[ -d $PGDATA.restoring ]] || return 0
     # A restore that was ended before it had moved the new data into its place has not happened.

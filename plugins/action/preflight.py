@@ -297,7 +297,8 @@ def check_cluster(
         findings += upgrade_findings
     jobs = kube.list("Job", name, {PART_OF: site}) if namespace else []
     if "namespace_quota" in values:
-        findings += checks_upgrade.check_unfinished(values, jobs)
+        closed = facts.get("site_database", {}).get("closed", False)
+        findings += checks_upgrade.check_unfinished(values, jobs, closed)
     facts["site_completed_jobs"] = completed_jobs(jobs, releases.migrated(kube, site, name) if namespace else [])
     # One whose pod never ran (no image, no node) would go on waiting for its next try; one that runs is left alone.
     facts["site_failed_jobs"] = [

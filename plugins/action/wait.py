@@ -36,7 +36,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads i
     has_run,
     job_ended,
     keep_report,
-    look_at,
+    look_again,
 )
 
 from ansible.plugins.action import ActionBase
@@ -79,7 +79,8 @@ class ActionModule(ActionBase):
         said = looked = patience.began
         since, unhurried, first = datetime.datetime.now(), 0.0, True
         while True:
-            state = self._look(kube, args, patience, time.monotonic() - patience.began - unhurried > timeout)
+            is_late = time.monotonic() - patience.began - unhurried > timeout
+            state = look_again(kube, kind, name, args["namespace"], patience, is_late)
             if first and state.failed is not None and start_anew(kube, kind, state.pods):
                 state.failed = None
             if state.ready:
@@ -101,16 +102,6 @@ class ActionModule(ActionBase):
                 doing = (kind == "Job" and last_words(kube, state.pods)) or state.waiting
                 self._display.display(f"   ... {kind} {name}, since {since:%H:%M:%S} ({waited:.0f} s): {doing}")
             time.sleep(LOOK_SECONDS)
-
-    @staticmethod
-    def _look(kube: Kube, args: dict[str, Any], patience: Patience, is_late: bool) -> State:
-        """Look once; an API server that restarts is away for seconds, a refusal stays one."""
-        try:
-            return look_at(kube, args["kind"], args["name"], args["namespace"], patience)
-        except KubeError as error:
-            if error.status or is_late:
-                raise
-            return State(False, waiting=str(error))
 
     @staticmethod
     def _report(kube: Kube, args: dict[str, Any], kind: str, name: str, state: State, cause: str) -> str:

@@ -40,6 +40,7 @@ def check_postgres(
         "pod": database.pod,
         "name": database.name,
         "port": database.port,
+        "closed": running and checks_upgrade.is_closed(database),
         **check_certificate(secrets, values),
     }
     rotation, findings = check_passwords(values, secrets, database if running else None, facts["mark"])

@@ -12,16 +12,24 @@ from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import check_volume
 from ansible_collections.kubernetes_django.site.plugins.module_utils.database import Database, is_running
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import job_ended
 
-FACTS = {"site_data_suffix", "site_data_others", "site_data_label", "site_upgrade"}
+FACTS = {"site_data_suffix", "site_data_others", "site_data_label", "site_data_alone", "site_upgrade"}
 # On the claim that has the data, once an upgrade has chosen it: the site's name.
 DATA_OF = "kubernetes-django/data-of"
+# On a claim that an upgrade left: what is on no other volume.
+ALONE = "kubernetes-django/not-copied"
 # On the server, while an upgrade switches it: the image and the claim that it had.
 UPGRADED_FROM = "kubernetes-django/upgraded-from"
 COMPONENT = "app.kubernetes.io/component"
-CLOSED = "SELECT datconnlimit FROM pg_database WHERE datname = current_database()"
+# As upgrade.sh closes it: a limit of 0 that somebody set himself has no note of the one before.
+CLOSED = """
+    SELECT EXISTS (
+        SELECT FROM pg_database JOIN pg_db_role_setting ON setdatabase = oid, unnest(setconfig) AS setting
+        WHERE datname = current_database() AND datconnlimit = 0 AND setrole = 0
+            AND setting LIKE 'kubernetes_django.connection_limit=%')
+"""
 
 
 def find_data(kube: Kube, values: dict[str, Any], exists: bool) -> dict[str, Any]:
@@ -34,14 +42,16 @@ def find_data(kube: Kube, values: dict[str, Any], exists: bool) -> dict[str, Any
 
     Returns:
         site_data_suffix: what is behind the volume's names, `` or `-17`.
-        site_data_others: the volumes an upgrade left, or made and did not come to use: suffix, claim, prepared.
+        site_data_others: the volumes an upgrade left, or made and did not come to use: suffix, claim, prepared; alone,
+        what no other volume has; labelled, whether its label says that it has the data.
         site_data_label: the label of the claim that has the data.
+        site_data_alone: the annotation of a claim that an upgrade left, with what no other volume has.
     """
     base, namespace = values["storage_claim"], values["site_namespace"]
     claims = kube.list("PersistentVolumeClaim", namespace) if exists else []
-    labels = {each["metadata"]["name"]: each["metadata"].get("labels") or {} for each in claims}
-    suffixes = {name: suffix for name in labels if (suffix := suffix_of(name, base)) is not None}
-    marked = [name for name in suffixes if labels[name].get(DATA_OF) == values["site_name"]]
+    claims = {each["metadata"]["name"]: each["metadata"] for each in claims}
+    suffixes = {name: suffix for name in claims if (suffix := suffix_of(name, base)) is not None}
+    marked = [name for name in suffixes if (claims[name].get("labels") or {}).get(DATA_OF) == values["site_name"]]
     server = kube.get("StatefulSet", values.get("postgres_name", "postgres"), namespace) if exists else None
     current = claim_of(server) or max(marked, key=lambda name: (len(name), name), default=base)
     suffix = suffix_of(current, base) or ""
@@ -49,9 +59,12 @@ def find_data(kube: Kube, values: dict[str, Any], exists: bool) -> dict[str, Any
     for name, other in suffixes.items():
         if other != suffix:
             volume, _ = check_volume(kube, values | names_with(values, other), "storage", exists)
-            others.append({"suffix": other, "claim": name, "prepared": volume["prepared"]})
+            alone = (claims[name].get("annotations") or {}).get(ALONE, "")
+            told = {"prepared": volume["prepared"], "alone": alone, "labelled": name in marked}
+            others.append({"suffix": other, "claim": name} | told)
     values |= names_with(values, suffix)
-    return {"site_data_suffix": suffix, "site_data_others": others, "site_data_label": DATA_OF}
+    names = {"site_data_label": DATA_OF, "site_data_alone": ALONE}
+    return {"site_data_suffix": suffix, "site_data_others": others} | names
 
 
 def suffix_of(name: str, base: str) -> str | None:
@@ -116,21 +129,33 @@ def running_major(database: Database) -> int:
     return int(database.sql("SHOW server_version_num")) // 10000
 
 
-def check_unfinished(values: dict[str, Any], jobs: list[dict]) -> list[str]:
+def is_closed(database: Database) -> bool:
+    """Whether an upgrade has closed the database of a server that runs."""
+    return database.sql(CLOSED).strip() == "t"
+
+
+def check_unfinished(values: dict[str, Any], jobs: list[dict], closed: bool) -> list[str]:
     """An upgrade that was killed comes first: it may have closed the database.
 
     Args:
         values: the options of all roles.
         jobs: the site's.
+        closed: whether it has; then its Job may have failed, or be gone.
     """
     if values["site_preflight_upgrade"]:
         return []
-    return [
-        f"An upgrade of PostgreSQL was interrupted (Job {job['metadata']['name']}). Run playbooks/upgrade_postgres.yml "
-        "again, which finishes it."
-        for job in jobs
-        if is_under_way(job)
-    ][:1]
+    under_way = [job["metadata"]["name"] for job in jobs if is_under_way(job)]
+    if under_way:
+        return [
+            f"An upgrade of PostgreSQL was interrupted (Job {under_way[0]}). Run playbooks/upgrade_postgres.yml "
+            "again, which finishes it."
+        ]
+    if closed:
+        return [
+            "An upgrade of PostgreSQL was interrupted, and left the database closed: the site answers 503. Run "
+            "playbooks/upgrade_postgres.yml again, which finishes it, or opens the database if that fails."
+        ]
+    return []
 
 
 def is_under_way(job: dict) -> bool:
@@ -150,10 +175,11 @@ def check_upgrade(
         data: what `find_data` found.
 
     Returns:
-        site_upgrade: found and wanted, majors; old, the server's image and claim; suffix, claim and volume of the new
-        one; switched, whether the server is on it; unfinished, whether something is left to do then; closed, whether
-        the database waits for the end of an upgrade; begun, whether the copy is made already; opened, whether the site
-        may have written into the new one, so that there is no way back; annotation, where the server has `old`.
+        site_upgrade: found and wanted, majors; running, whether the server is; old, the server's image and claim;
+        suffix, claim and volume of the new one; switched, whether the server is on it; unfinished, whether something is
+        left to do then; closed, whether the database waits for the end of an upgrade; begun, whether the copy is made
+        already; jobs, the names of all that were to make one; opened, whether the site may have written into the new
+        one, so that there is no way back; annotation, where the server has `old`.
     """
     namespace, name = values["site_namespace"], values["postgres_name"]
     if values["postgres_backend"] == "external":
@@ -173,17 +199,20 @@ def check_upgrade(
     told = (server["metadata"].get("annotations") or {}).get(UPGRADED_FROM)
     database = Database(kube, namespace, f"{name}-0", values["postgres_database"], values["postgres_port"])
     running = is_running(kube.get("Pod", database.pod, namespace))
+    jobs = kube.list("Job", namespace, {PART_OF: values["site_name"], COMPONENT: "upgrade"})
     facts = {
         "wanted": wanted,
+        "running": running,
         "found": running_major(database) if running else major_of(image),
         "old": json.loads(told) if told else {"image": image, "claim": claim_of(server)},
         "annotation": UPGRADED_FROM,
         "suffix": suffix,
         "claim": f"{base}{suffix}",
         "unfinished": told is not None,
-        "closed": running and database.sql(CLOSED).strip() == "0",
+        "closed": running and is_closed(database),
         "opened": False,
-        "begun": any(map(is_under_way, kube.list("Job", namespace, {COMPONENT: "upgrade"}))),
+        "begun": any(map(is_under_way, jobs)),
+        "jobs": [job["metadata"]["name"] for job in jobs],
         "volume": {},
     }
     facts["opened"] = facts["old"].pop("opened", False)

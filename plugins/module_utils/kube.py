@@ -45,6 +45,8 @@ PATHS = {
     "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets", True),
     "Lease": ("/apis/coordination.k8s.io/v1", "leases", True),
 }
+# Of an answer: there was none, the server has too much to do, or its store or proxy does not answer it.
+PASSING = {0, 429, 500, 502, 503, 504}
 
 
 class KubeError(Exception):
@@ -53,6 +55,11 @@ class KubeError(Exception):
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same question may get an answer later; a refusal stays one."""
+        return self.status in PASSING
 
 
 class Kube:

@@ -81,6 +81,20 @@ def look_at(kube: Kube, kind: str, name: str, namespace: str, patience: Patience
     return judge(kube, item | {"kind": kind}, patience)
 
 
+def look_again(kube: Kube, kind: str, name: str, namespace: str, patience: Patience, is_late: bool) -> State:
+    """As `look_at`; an API server that restarts, or has too much to do, is asked again until it is too late for that.
+
+    Raises:
+        KubeError: it is, or the answer is a refusal, which stays one.
+    """
+    try:
+        return look_at(kube, kind, name, namespace, patience)
+    except KubeError as error:
+        if is_late or not error.may_pass:
+            raise
+        return State(False, waiting=str(error))
+
+
 def is_current(item: dict) -> bool:
     """Whether the controller has seen the latest specification."""
     return item.get("status", {}).get("observedGeneration", 0) >= item["metadata"]["generation"]

@@ -72,6 +72,9 @@ take_new_volume() {
     [[ -z $found || -e $ours ]] || fail "storage_claim: the new volume is not empty, and what is on it is left alone: $found"
     exec {lock}> "$ours" || fail "storage_size: the new volume takes no file."
     flock --wait 60 "$lock" || fail "another upgrade uses the new volume."
+    # As a server locks it, and a restore to a moment.
+    exec {data_lock}>> "$volume/.$(basename "$PGDATA").lock" || fail "storage_size: the new volume takes no file."
+    flock --wait 60 "$data_lock" || fail "storage_claim: a server uses the new volume. Stop it first."
     rm -rf "$PGDATA"
 }
 
@@ -240,6 +243,8 @@ start_server "$@"
 found=$(databases)
 mapfile -t names < <(printf '%s' "$found")
 check
+left=$(sql postgres < "$(dirname "$0")/left_behind.sql")
+[[ -z $left ]] || say "not copied, and then on the old volume alone: $left"
 began=$SECONDS tables=0 rows=0
 close
 bytes=$(bytes_of_all)
@@ -261,4 +266,7 @@ rm -f "$definitions"
 kill -INT "$server"
 wait "$server"
 initdb --pgdata="$PGDATA" --sync-only > /dev/null 2>&1
+still_open=$(sql postgres < "$(dirname "$0")/still_open.sql")
+[[ -z $still_open ]] || fail "somebody has opened while they were copied, or made: $still_open. What was written there since" \
+    "is not in the copy, which is of no use. Run the upgrade again, and let nobody open a database meanwhile."
 say "copied $tables tables with $rows rows in $((SECONDS - began)) s; each has as many rows as in the old server"

@@ -433,6 +433,23 @@ def test_6_volume_without_room_is_told_before_the_server_is_stopped(site: Site) 
     site.start()
 
 
+def test_refused_restore_deletes_nothing_that_earlier_ones_kept(site: Site) -> None:
+    """Also where that is to be deleted: the moment may be another one than was meant."""
+    first = site.write("first")
+    site.restore(first)
+    site.restore(first)
+    kept = [site.data.with_name(f"pgdata.{which}") / "PG_VERSION" for which in ("original", "replaced")]
+    site.variables["FORGET_ORIGINAL"] = "true"
+    site.stop()
+    assert "cannot be restored. These moments can: " in last_line(site.script("restore", "2020-01-01 00:00:00"))
+    assert [path.exists() for path in kept] == [True, True]
+    assert site.script("restore", first).returncode == 0
+    # The data that this one replaced is the first that is kept.
+    assert [path.exists() for path in kept] == [True, False]
+    site.start()
+    assert site.rows() == ["first"]
+
+
 @pytest.mark.long
 def test_6_restore_that_fills_the_volume_clears_up(site: Site) -> None:
     first = site.write("first")

@@ -375,15 +375,15 @@ restore() {
     wanted=$(date -u -d "$1" +%s)
     target=$(date -u -d "@$wanted" '+%Y-%m-%d %H:%M:%S+00')
     take_data
-    if [[ ${FORGET_ORIGINAL-} = true ]]; then
-        rm -rf "$original" "$replaced"
-    fi
     # Killed before the last of its renames.
     [[ -e $original || ! -e $replaced ]] || mv -T "$replaced" "$original"
-    rm -rf "$new" "$replaced"
+    rm -rf "$new"
     reach_storage
     find_moment "$wanted"
     check_room
+    # A restore that is refused has deleted nothing.
+    [[ ${FORGET_ORIGINAL-} != true ]] || rm -rf "$original"
+    rm -rf "$replaced"
     say "restoring the data of $target, timeline $((16#$timeline)), from the base backup $base, $(megabytes "$bytes")"
     mkdir "$new"
     server=

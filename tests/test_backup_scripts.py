@@ -913,8 +913,8 @@ def test_10_failed_backup_and_drill_are_noted_until_the_next_succeeds(server: Se
 class SmallVolume:
     """A server whose data is on a small volume, and whose container is started again whenever it ends."""
 
-    def __init__(self, server: Server) -> None:
-        self.server, self.volume = server, server.folder / "data"
+    def __init__(self, server: Server, *options: str) -> None:
+        self.server, self.volume, self.options = server, server.folder / "data", options
         self.ballast = self.volume / "ballast"
         self.ending = False
 
@@ -931,7 +931,7 @@ class SmallVolume:
     def run(self) -> None:
         """Be the kubelet."""
         variables = {"PGDATA": str(self.volume / "pgdata"), "PG_MAJOR": SERVERS[-1].parent.name}
-        options = [f"-cunix_socket_directories={self.server.folder}", "-clisten_addresses="]
+        options = [f"-cunix_socket_directories={self.server.folder}", "-clisten_addresses=", *self.options]
         with (self.server.folder / "log").open("a") as log:
             place = {"env": self.server.variables | variables, "stdout": log, "stderr": log}
             while not self.ending:
@@ -993,6 +993,27 @@ def test_room_is_asked_for_before_data_is_copied(server: Server, large: str) -> 
             assert re.fullmatch(needs + ends, said), said
         assert server.sql(CHECKSUM) == before
         assert server.names() == [large]
+
+
+@pytest.mark.parametrize("archive", ["true", "false"])
+def test_log_that_no_archive_takes_needs_room_as_well(server: Server, large: str, archive: str) -> None:
+    """However small max_wal_size is: what is not archived stays."""
+    path = server.backups / large / "backup.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"database_bytes": 150_000_000}))
+    options = ("-carchive_mode=on", f"-carchive_command={archive}", "-cmax_wal_size=32MB", "-cmin_wal_size=32MB")
+    with SmallVolume(server, *options) as volume:
+        volume.wait()
+        server.sql("select pg_switch_wal()")
+        tried = "select coalesce(last_archived_time, last_failed_time) is not null from pg_stat_archiver"
+        while server.sql(tried) != "t":
+            time.sleep(0.1)
+        volume.leave(270)
+        run = server.script("drill", UNSIGNED="true")
+    if archive == "true":
+        assert run.returncode == 0, run.stdout + run.stderr
+    else:
+        assert last_line(run).startswith("storage_size: the restored database needs 332 MB beside what is there")
+        assert "MB free. The archive does not take the log, which stays there: " in last_line(run)
 
 
 @pytest.mark.parametrize("script", ["restore", "drill"])

@@ -781,6 +781,36 @@ def test_restore_ended_at_any_moment_converges(server: Server, how: int) -> None
     assert server.sql("select count(*) from pg_database where datname like 'the %restoring'") == "0"
 
 
+@pytest.mark.parametrize("keep", ["true", "false"])
+def test_restore_that_its_job_repeats_leaves_what_was_written_since(server: Server, keep: str) -> None:
+    """As after a pod that was killed when the new database had taken the place; also with somebody's own comment."""
+    server.sql(f"comment on database {quoted(DATABASE)} is 'precious'")
+    name = server.backup()
+    mine = {"RESTORE": name, "RUN": "11111111-0000", "KEEP_REPLACED": keep}
+    # Killed before the last of it: where the backups are listed again.
+    hook = server.folder / "scripts" / "restore.sh"
+    whole = hook.read_text()
+    hook.write_text(whole.replace("\nlatest=$(names", "\nkill -KILL $$\nlatest=$(names"))
+    try:
+        assert server.script("restore", **mine).returncode != 0
+    finally:
+        hook.write_text(whole)
+    server.sql("insert into note (text) values ('since')", user="the owner")
+    run = server.script("restore", **mine)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == (
+        f"a pod of this Job that was killed has restored the database {DATABASE} already: it stays as it is"
+    )
+    since = "select count(*) from note where text = 'since'"
+    assert server.sql(since, user="the owner") == "1"
+    left = server.sql("select count(*) from pg_database where datname like 'the %replaced'", "postgres")
+    assert left == ("1" if keep == "true" else "0")
+    # Another Job restores.
+    run = server.script("restore", **(mine | {"RUN": "22222222-0000"}))
+    assert run.returncode == 0, run.stderr
+    assert server.sql(since, user="the owner") == "0"
+
+
 def test_nobody_gets_in_during_a_restore(server: Server) -> None:
     """Its sessions are ended, and it is refused until the new database is complete."""
     name = server.backup()

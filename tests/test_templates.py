@@ -238,3 +238,13 @@ def test_without_nginx_users_come_to_the_app(shared_project: Project, tmp_path: 
     assert app["lifecycle"]["preStop"]["sleep"]["seconds"] == 5
     names = {volume["name"] for volume in deployment["spec"]["template"]["spec"]["volumes"]}
     assert not {"proxy", "proxy-config"} & names
+
+
+def test_restore_knows_its_job(rendered: dict[str, list[dict]]) -> None:
+    """By the label that each of its pods has: one that comes after another that was killed knows that one's note."""
+    for name, spec in pod_specs(rendered).items():
+        for container in spec["containers"]:
+            sources = {each["name"]: each.get("valueFrom", {}).get("fieldRef") for each in container.get("env", [])}
+            restores = name == "postgres-backup.job.yaml" and container["name"] == "restore"
+            path = sources.get("RUN") and sources["RUN"]["fieldPath"]
+            assert path == ("metadata.labels['batch.kubernetes.io/controller-uid']" if restores else None), name

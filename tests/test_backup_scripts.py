@@ -811,6 +811,20 @@ def test_restore_that_its_job_repeats_leaves_what_was_written_since(server: Serv
     assert server.sql(since, user="the owner") == "0"
 
 
+def test_restore_says_what_is_in_no_copy(server: Server) -> None:
+    """What is written while the backup before it is made."""
+    name = server.backup()
+    for keep, said in {
+        "true": f"what it held when it was closed is the database {DATABASE}_replaced, until the next restore",
+        "false": r"what was written in those \d+ s is in no copy: postgres_restore_keep_replaced is false",
+    }.items():
+        time.sleep(1)
+        run = server.script("restore", RESTORE=name, KEEP_REPLACED=keep)
+        assert re.search(
+            rf"what it held \d+ s before it was closed is the backup \S+-before-restore\n{said}$", run.stdout.strip()
+        )
+
+
 def test_nobody_gets_in_during_a_restore(server: Server) -> None:
     """Its sessions are ended, and it is refused until the new database is complete."""
     name = server.backup()

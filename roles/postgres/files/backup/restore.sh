@@ -68,6 +68,7 @@ if has "$DATABASE"; then
     # A run that was killed may have left it closed.
     open "$DATABASE"
     add_extensions_that_are_there
+    backing_up=$SECONDS
     make_backup before-restore &
     child=$!
     if wait "$child"; then
@@ -79,6 +80,7 @@ if has "$DATABASE"; then
     fi
     say "the site has to wait, $(estimate "$(database_bytes "$backup")")"
     close "$DATABASE"
+    lacks=$((SECONDS - backing_up))
 fi
 drop "$new"
 began=$SECONDS
@@ -144,11 +146,11 @@ latest=$(names | grep -v -- -before-restore | tail -n 1) || true
 [[ -z $latest ]] || (note_backup "$latest") || true
 say "restored the database $DATABASE from the backup $backup in $((SECONDS - began)) s"
 if [[ -n ${made-} ]]; then
-    say "what it held before is the backup $made"
-    if [[ $KEEP_REPLACED = true ]]; then
-        say "and the database $replaced, until the next restore"
+    say "what it held $lacks s before it was closed is the backup $made"
+    if [[ $KEEP_REPLACED != true ]] && drop "$replaced"; then
+        say "what was written in those $lacks s is in no copy: postgres_restore_keep_replaced is false"
     else
-        drop "$replaced" || say "the database $replaced is still there"
+        say "what it held when it was closed is the database $replaced, until the next restore"
     fi
 elif has "$replaced"; then
     say "what it held before could not be backed up, and is the database $replaced, which lets nobody in until you say" \

@@ -433,6 +433,47 @@ def test_6_volume_without_room_is_told_before_the_server_is_stopped(site: Site) 
     site.start()
 
 
+def test_archive_that_catches_up_is_waited_for(site: Site) -> None:
+    """As after an outage of the bucket: as long as it takes some of the log, and no longer."""
+    push, shut = site.folder / "bin" / "slow-push", site.folder / "shut"
+    push.write_text(
+        f'#!/bin/bash\n[[ ! -e {shut} ]] && sleep 1 && bash {site.folder}/scripts/pgbackrest.sh push "$1"\n'
+    )
+    push.chmod(0o755)
+    site.stop()
+    shut.touch()
+    site.start(archive_command=f"{push} %p")
+    site.variables |= {"STALLED_SECONDS": "5", "LOOK_SECONDS": "1"}
+    first = site.write("first")
+    for _ in range(8):
+        site.sql("insert into row values ('more'); select pg_switch_wal()")
+    assert last_line(site.script("flush", first)).startswith("to_time: the archive does not take the log: 0000")
+    shut.unlink()
+    began = time.monotonic()
+    run = site.script("flush", first)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert time.monotonic() - began > 8
+    assert re.search(r"the archive takes the log: [1-9] files are still to come", run.stdout), run.stdout
+    site.archive_all()
+
+
+def test_refused_restore_deletes_nothing_that_earlier_ones_kept(site: Site) -> None:
+    """Also where that is to be deleted: the moment may be another one than was meant."""
+    first = site.write("first")
+    site.restore(first)
+    site.restore(first)
+    kept = [site.data.with_name(f"pgdata.{which}") / "PG_VERSION" for which in ("original", "replaced")]
+    site.variables["FORGET_ORIGINAL"] = "true"
+    site.stop()
+    assert "cannot be restored. These moments can: " in last_line(site.script("restore", "2020-01-01 00:00:00"))
+    assert [path.exists() for path in kept] == [True, True]
+    assert site.script("restore", first).returncode == 0
+    # The data that this one replaced is the first that is kept.
+    assert [path.exists() for path in kept] == [True, False]
+    site.start()
+    assert site.rows() == ["first"]
+
+
 @pytest.mark.long
 def test_6_restore_that_fills_the_volume_clears_up(site: Site) -> None:
     first = site.write("first")

@@ -781,6 +781,50 @@ def test_restore_ended_at_any_moment_converges(server: Server, how: int) -> None
     assert server.sql("select count(*) from pg_database where datname like 'the %restoring'") == "0"
 
 
+@pytest.mark.parametrize("keep", ["true", "false"])
+def test_restore_that_its_job_repeats_leaves_what_was_written_since(server: Server, keep: str) -> None:
+    """As after a pod that was killed when the new database had taken the place; also with somebody's own comment."""
+    server.sql(f"comment on database {quoted(DATABASE)} is 'precious'")
+    name = server.backup()
+    mine = {"RESTORE": name, "RUN": "11111111-0000", "KEEP_REPLACED": keep}
+    # Killed before the last of it: where the backups are listed again.
+    hook = server.folder / "scripts" / "restore.sh"
+    whole = hook.read_text()
+    hook.write_text(whole.replace("\nlatest=$(names", "\nkill -KILL $$\nlatest=$(names"))
+    try:
+        assert server.script("restore", **mine).returncode != 0
+    finally:
+        hook.write_text(whole)
+    server.sql("insert into note (text) values ('since')", user="the owner")
+    run = server.script("restore", **mine)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == (
+        f"a pod of this Job that was killed has restored the database {DATABASE} already: it stays as it is"
+    )
+    since = "select count(*) from note where text = 'since'"
+    assert server.sql(since, user="the owner") == "1"
+    left = server.sql("select count(*) from pg_database where datname like 'the %replaced'", "postgres")
+    assert left == ("1" if keep == "true" else "0")
+    # Another Job restores.
+    run = server.script("restore", **(mine | {"RUN": "22222222-0000"}))
+    assert run.returncode == 0, run.stderr
+    assert server.sql(since, user="the owner") == "0"
+
+
+def test_restore_says_what_is_in_no_copy(server: Server) -> None:
+    """What is written while the backup before it is made."""
+    name = server.backup()
+    for keep, said in {
+        "true": f"what it held when it was closed is the database {DATABASE}_replaced, until the next restore",
+        "false": r"what was written in those \d+ s is in no copy: postgres_restore_keep_replaced is false",
+    }.items():
+        time.sleep(1)
+        run = server.script("restore", RESTORE=name, KEEP_REPLACED=keep)
+        assert re.search(
+            rf"what it held \d+ s before it was closed is the backup \S+-before-restore\n{said}$", run.stdout.strip()
+        )
+
+
 def test_nobody_gets_in_during_a_restore(server: Server) -> None:
     """Its sessions are ended, and it is refused until the new database is complete."""
     name = server.backup()
@@ -913,8 +957,8 @@ def test_10_failed_backup_and_drill_are_noted_until_the_next_succeeds(server: Se
 class SmallVolume:
     """A server whose data is on a small volume, and whose container is started again whenever it ends."""
 
-    def __init__(self, server: Server) -> None:
-        self.server, self.volume = server, server.folder / "data"
+    def __init__(self, server: Server, *options: str) -> None:
+        self.server, self.volume, self.options = server, server.folder / "data", options
         self.ballast = self.volume / "ballast"
         self.ending = False
 
@@ -931,7 +975,7 @@ class SmallVolume:
     def run(self) -> None:
         """Be the kubelet."""
         variables = {"PGDATA": str(self.volume / "pgdata"), "PG_MAJOR": SERVERS[-1].parent.name}
-        options = [f"-cunix_socket_directories={self.server.folder}", "-clisten_addresses="]
+        options = [f"-cunix_socket_directories={self.server.folder}", "-clisten_addresses=", *self.options]
         with (self.server.folder / "log").open("a") as log:
             place = {"env": self.server.variables | variables, "stdout": log, "stderr": log}
             while not self.ending:
@@ -993,6 +1037,27 @@ def test_room_is_asked_for_before_data_is_copied(server: Server, large: str) -> 
             assert re.fullmatch(needs + ends, said), said
         assert server.sql(CHECKSUM) == before
         assert server.names() == [large]
+
+
+@pytest.mark.parametrize("archive", ["true", "false"])
+def test_log_that_no_archive_takes_needs_room_as_well(server: Server, large: str, archive: str) -> None:
+    """However small max_wal_size is: what is not archived stays."""
+    path = server.backups / large / "backup.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"database_bytes": 150_000_000}))
+    options = ("-carchive_mode=on", f"-carchive_command={archive}", "-cmax_wal_size=32MB", "-cmin_wal_size=32MB")
+    with SmallVolume(server, *options) as volume:
+        volume.wait()
+        server.sql("select pg_switch_wal()")
+        tried = "select coalesce(last_archived_time, last_failed_time) is not null from pg_stat_archiver"
+        while server.sql(tried) != "t":
+            time.sleep(0.1)
+        volume.leave(270)
+        run = server.script("drill", UNSIGNED="true")
+    if archive == "true":
+        assert run.returncode == 0, run.stdout + run.stderr
+    else:
+        assert last_line(run).startswith("storage_size: the restored database needs 332 MB beside what is there")
+        assert "MB free. The archive does not take the log, which stays there: " in last_line(run)
 
 
 @pytest.mark.parametrize("script", ["restore", "drill"])

@@ -238,3 +238,22 @@ def test_without_nginx_users_come_to_the_app(shared_project: Project, tmp_path: 
     assert app["lifecycle"]["preStop"]["sleep"]["seconds"] == 5
     names = {volume["name"] for volume in deployment["spec"]["template"]["spec"]["volumes"]}
     assert not {"proxy", "proxy-config"} & names
+
+
+def test_restore_knows_its_job(rendered: dict[str, list[dict]]) -> None:
+    """By the label that each of its pods has: one that comes after another that was killed knows that one's note."""
+    for name, spec in pod_specs(rendered).items():
+        for container in spec["containers"]:
+            sources = {each["name"]: each.get("valueFrom", {}).get("fieldRef") for each in container.get("env", [])}
+            restores = name == "postgres-backup.job.yaml" and container["name"] == "restore"
+            path = sources.get("RUN") and sources["RUN"]["fieldPath"]
+            assert path == ("metadata.labels['batch.kubernetes.io/controller-uid']" if restores else None), name
+
+
+def test_app_knows_what_is_scheduled(rendered: dict[str, list[dict]], request: pytest.FixtureRequest) -> None:
+    """Else its page takes no note for no backup wanted."""
+    given = next(yaml.safe_load(path.read_text()) for path in SETS if path.stem in request.node.name)
+    entries = pod_specs(rendered)["django.deployment.yaml"]["containers"][0]["env"]
+    for what in ("backup", "drill"):
+        told = {"name": f"{what.upper()}_SCHEDULED", "value": "true"} in entries
+        assert told == bool(given.get(f"postgres_{what}_schedule")), what

@@ -193,9 +193,11 @@ RUNTIME = {
 }
 # A JSON file that the backup writes; see status/backup.py.
 BACKUP_STATUS_FILE = env.text("BACKUP_STATUS_FILE", "")
-# Whether a schedule asks for backups: then the first one is due as well.
+# Whether a schedule asks for backups, and for drills: then the first one is due as well.
 BACKUP_SCHEDULED = env.flag("BACKUP_SCHEDULED", default=False)
 BACKUP_MAX_AGE_HOURS = env.number("BACKUP_MAX_AGE_HOURS", 26, 1, 8784)
+DRILL_SCHEDULED = env.flag("DRILL_SCHEDULED", default=False)
+DRILL_MAX_AGE_HOURS = env.number("DRILL_MAX_AGE_HOURS", 170, 1, 8784)
 
 # Whether anybody may add a note by POST /api/notes. For demonstrations and tests.
 NOTES_WRITABLE = env.flag("DJANGO_NOTES_WRITABLE", default=False)

@@ -66,9 +66,10 @@ class _Facts:
             yield gauge("migrations_unknown", "Applied ones unknown to this release.", len(migrations.unknown))
         if backup := snapshot.backup:
             wrong = {problem.code for problem in snapshot.problems}
-            overdue = bool(wrong & {"failed_backup", "no_backup", "old_backup"})
+            overdue = bool(wrong & {"failed_backup", "no_backup", "old_backup", "unknown_backup"})
             yield gauge("backup_failed", "1 when the last backup failed, or none was made in time.", overdue)
-            yield gauge("drill_failed", "1 when the last drill failed.", "failed_drill" in wrong)
+            undrilled = bool(wrong & {"failed_drill", "old_drill"})
+            yield gauge("drill_failed", "1 when the last drill failed, or none passed in time.", undrilled)
             if moment := backup.finished_at:
                 yield gauge("backup_time_seconds", "When the last backup ended.", moment.timestamp(), "seconds")
             if moment := backup.drill_finished_at:

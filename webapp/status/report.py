@@ -202,7 +202,7 @@ def _runtime_card(told: Facts, now: str) -> Card:
 
 
 def _backup_card(told: Facts, now: str) -> Card:
-    rows = [Row("Last backup", "none yet", "warn")]
+    rows = [Row("Last backup", "none known", "warn")]
     if told["finished_at"]:
         rows = [
             _moment("Last backup", told["finished_at"], now),

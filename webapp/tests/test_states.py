@@ -337,22 +337,69 @@ def test_10_failed_backup_and_drill_are_told(database, postgres, what):
             assert f"site_{each}_failed {1.0 if each == what else 0.0}" in metrics
 
 
+@contextlib.contextmanager
+def begun_days_ago(postgres, database, days):
+    """The site's first migration is that old."""
+    postgres.sql(f"UPDATE django_migrations SET applied = applied - interval '{days} days'", database)
+    try:
+        yield
+    finally:
+        postgres.sql(f"UPDATE django_migrations SET applied = applied + interval '{days} days'", database)
+
+
 def test_10_schedule_that_never_succeeded_is_told(database, postgres, monkeypatch):
     """As where no pod of it ever started: nobody has noted anything."""
     look("operational", None, 200)
     monkeypatch.setattr(settings, "BACKUP_SCHEDULED", True)
     assert "backup" not in look("operational", None, 200), "it is not due yet"
-    postgres.sql("UPDATE django_migrations SET applied = applied - interval '3 days'", database)
-    try:
+    with begun_days_ago(postgres, database, 3):
         assert look("degraded", "no_backup", 200)["backup"]["finished_at"] is None
         assert "site_backup_failed 1.0" in ask("/metrics").content.decode()
-    finally:
-        postgres.sql("UPDATE django_migrations SET applied = applied + interval '3 days'", database)
 
 
-def test_comment_of_somebody_else_says_nothing_of_backups(database, postgres):
+def test_comment_of_somebody_else_says_nothing_of_backups(database, postgres, monkeypatch):
     postgres.sql(f"COMMENT ON DATABASE {database} IS 'mine'")
     assert "backup" not in look("operational", None, 200)
+    with begun_days_ago(postgres, database, 3):
+        assert "backup" not in look("operational", None, 200), "nobody asks for backups"
+        monkeypatch.setattr(settings, "BACKUP_SCHEDULED", True)
+        assert look("degraded", "unknown_backup", 200)["backup"]["finished_at"] is None
+        assert "site_backup_failed 1.0" in ask("/metrics").content.decode()
+
+
+def test_schedule_is_younger_than_the_last_backup(database, postgres, monkeypatch):
+    noted = '{"name": "a", "finished_at": "2020-01-01", "size_bytes": 1, "scheduled": false}'
+    postgres.sql(f"""COMMENT ON DATABASE {database} IS '{{"kubernetes_django": {{"backup": {noted}}}}}'""")
+    look("operational", None, 200)
+    monkeypatch.setattr(settings, "BACKUP_SCHEDULED", True)
+    look("degraded", "old_backup", 200)
+
+
+@pytest.mark.parametrize("last", ["none", "old", "new"])
+def test_drill_that_told_nothing_is_overdue(database, postgres, monkeypatch, last):
+    """As one that is killed, or whose pod never starts; a backup is made all the same."""
+    now, old = (time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - days * 86400)) for days in (0, 8))
+    noted = {"backup": {"name": "a", "finished_at": now, "size_bytes": 1, "scheduled": True}}
+    if last != "none":
+        noted["drill"] = {"finished_at": now if last == "new" else old}
+    postgres.sql(f"COMMENT ON DATABASE {database} IS '{json.dumps({'kubernetes_django': noted})}'")
+    with begun_days_ago(postgres, database, 9):
+        look("operational", None, 200)
+        assert "site_drill_failed 0.0" in ask("/metrics").content.decode()
+        monkeypatch.setattr(settings, "DRILL_SCHEDULED", True)
+        look(*(("operational", None) if last == "new" else ("degraded", "old_drill")), 200)
+        assert f"site_drill_failed {0.0 if last == 'new' else 1.0}" in ask("/metrics").content.decode()
+        monkeypatch.setattr(settings, "DRILL_MAX_AGE_HOURS", 24 * 31)
+        look("operational", None, 200)
+
+
+def test_drills_that_never_told_anything_are_overdue(database, postgres, monkeypatch):
+    """Without a comment, and where only drills are scheduled; a young site has time."""
+    monkeypatch.setattr(settings, "DRILL_SCHEDULED", True)
+    with begun_days_ago(postgres, database, 6):
+        look("operational", None, 200)
+    with begun_days_ago(postgres, database, 8):
+        look("degraded", "no_backup", 200)
 
 
 class TestPublic:

@@ -516,21 +516,28 @@ verify_backup() {
 # Refuses a backup $1 that the server's volume has no room for: for what it restores, and for the log of that. Only a
 # superuser can ask a server; of one elsewhere nobody knows.
 check_room() {
-    local needed free kept
-    IFS='|' read -r needed free kept < <(sql postgres --set bytes="$(database_bytes "$1")" << 'SQL'
+    local needed free kept stalled
+    IFS='|' read -r needed free kept stalled < <(sql postgres --set bytes="$(database_bytes "$1")" << 'SQL'
         select rolsuper from pg_roles where rolname = current_user \gset
         \if :rolsuper
             create temporary table room (megabytes bigint);
             copy room from program $$df -Pm . | awk 'NR == 2 {print $4}'$$;
-            select (:bytes + least(:bytes, pg_size_bytes(current_setting('max_wal_size')))) / 1000000 + 32, megabytes,
+            -- What an archive does not take stays, however much it is: the log is as large as the data then.
+            select current_setting('archive_mode') <> 'off'
+                and coalesce(last_failed_time > last_archived_time, last_failed_time is not null) as stalled
+            from pg_stat_archiver \gset
+            select (:bytes + case when :'stalled' then :bytes else least(:bytes, pg_size_bytes(current_setting('max_wal_size'))) end)
+                    / 1000000 + 32, megabytes,
                 (select string_agg(datname, ', ') from pg_database
-                    where datname like left(:'db', 50) || '\_replaced' or datname like left(:'db', 40) || '\_kept\_%')
+                    where datname like left(:'db', 50) || '\_replaced' or datname like left(:'db', 40) || '\_kept\_%'),
+                case when :'stalled' then 'yes' end
             from room;
         \endif
 SQL
     ) || return 0
     ((free > needed)) || fail "storage_size: the restored database needs $needed MB beside what is there, and the server's" \
-        "volume has $free MB free. Make it larger${kept:+, or drop what restores have kept: $kept}."
+        "volume has $free MB free.${stalled:+ The archive does not take the log, which stays there: playbooks/status.yml says" \
+        "more.} Make it larger${kept:+, or drop what restores have kept: $kept}."
 }
 
 # Makes the database $2 of the backup $1; without the rights on the database itself. The login makes the database and

@@ -23,6 +23,8 @@ DATA=${PGDATA:-/data/pgdata}
 new=$DATA.restoring replaced=$DATA.replaced original=$DATA.original
 SOCKETS=${SOCKETS:-/var/run/postgresql}
 SCRATCH=${TMPDIR:-/tmp}
+# How long an archive that takes none of the log is waited for.
+STALLED_SECONDS=${STALLED_SECONDS:-30}
 export PGBACKREST_STANZA=main PGBACKREST_LOG_LEVEL_FILE=off PGBACKREST_LOG_LEVEL_CONSOLE=warn \
     PGBACKREST_LOCK_PATH=$SCRATCH/pgbackrest PGBACKREST_PG1_SOCKET_PATH=$SOCKETS PGBACKREST_PG1_PORT=${PGPORT:-5432} \
     PGBACKREST_START_FAST=y PGBACKREST_COMPRESS_TYPE=zst PGBACKREST_COMPRESS_LEVEL=3 \
@@ -343,15 +345,27 @@ flush() {
     # A recovery ends only at a commit after the wanted time: here is one, in a file that is archived at once.
     sql --command 'select txid_current()' > /dev/null
     pushed=$(sql --command 'select pg_walfile_name(pg_switch_wal())')
-    for _ in {1..60}; do
-        [[ $(sql --command "select last_archived_wal >= '$pushed' from pg_stat_archiver") != t ]] || return 0
-        sleep 0.5
-    done
+    ! wait_for_archive "$pushed" || return 0
     refused="the archive does not take the log: $(sql --command 'select last_failed_wal from pg_stat_archiver')."
     reach_storage
     find_moment "$(date -u -d "$1" +%s)"
     [[ $archive != "$own" ]] || fail "to_time: $refused"
     say "What was written last will not come back with another restore: $refused"
+}
+# Waits until the archive has the file $1 of the log, as long as it takes others before it: after an outage of the bucket
+# there may be many. Gives up when it has taken none for a while.
+wait_for_archive() {
+    local taken before="" since=$SECONDS left said=0
+    while [[ $(sql --command "select last_archived_wal >= '$1' from pg_stat_archiver") != t ]]; do
+        taken=$(sql --command 'select archived_count from pg_stat_archiver')
+        [[ $taken = "$before" ]] || before=$taken since=$SECONDS
+        ((SECONDS - since < STALLED_SECONDS)) || return 1
+        if ((SECONDS - said >= LOOK_SECONDS)); then
+            said=$SECONDS left=$(sql --command "select count(*) from pg_ls_archive_statusdir() where name like '%.ready'")
+            say "the archive takes the log: $left files are still to come"
+        fi
+        sleep 0.5
+    done
 }
 
 # Nobody else works on the data from here on: no server, and no other restore. The lock is on a file that no restore
@@ -375,15 +389,15 @@ restore() {
     wanted=$(date -u -d "$1" +%s)
     target=$(date -u -d "@$wanted" '+%Y-%m-%d %H:%M:%S+00')
     take_data
-    if [[ ${FORGET_ORIGINAL-} = true ]]; then
-        rm -rf "$original" "$replaced"
-    fi
     # Killed before the last of its renames.
     [[ -e $original || ! -e $replaced ]] || mv -T "$replaced" "$original"
-    rm -rf "$new" "$replaced"
+    rm -rf "$new"
     reach_storage
     find_moment "$wanted"
     check_room
+    # A restore that is refused has deleted nothing.
+    [[ ${FORGET_ORIGINAL-} != true ]] || rm -rf "$original"
+    rm -rf "$replaced"
     say "restoring the data of $target, timeline $((16#$timeline)), from the base backup $base, $(megabytes "$bytes")"
     mkdir "$new"
     server=

@@ -4,6 +4,7 @@
 # moment and run again, it converges: what a run leaves behind is either the old database or the new one.
 #
 #   KEEP_REPLACED   true: the database that was replaced stays, under another name, until the next restore
+#   RUN             the Job's own id, which all its pods have
 #
 # What is there is backed up before. Where that cannot be, for it is damaged or the volume of the backups is full, it stays
 # under a name of its own, which no restore deletes.
@@ -15,6 +16,8 @@ new=${DATABASE:0:50}_restoring
 replaced=${DATABASE:0:50}_replaced
 
 admin() { sql postgres --set new="$new" --set replaced="$replaced" "$@"; }
+# By this number a database is known under each of its names.
+number_of() { admin --set name="$1" <<< "select oid from pg_database where datname = :'name'"; }
 has() { [[ $(admin --set name="$1" <<< "select count(*) from pg_database where datname = :'name'") = 1 ]]; }
 
 # Nobody but this script gets into the database $1; who is in it is sent away.
@@ -26,6 +29,17 @@ SQL
 }
 open() { admin --set name="$1" <<< "select format('alter database %I allow_connections true', :'name') \\gexec"; }
 drop() { admin --set name="$1" <<< "select format('drop database if exists %I with (force)', :'name') \\gexec"; }
+
+# Ends the script where a pod of this Job before it has restored the database, and was killed later than that: once more
+# would undo what the site has written since. Before the databases change their names the new one's number is noted; under
+# the site's name it has taken the place.
+leave_restored() {
+    [[ -n ${RUN-} && -s $BACKUPS/.restored && $(< "$BACKUPS/.restored") = "$RUN $(number_of "$DATABASE")" ]] || return 0
+    open "$DATABASE"
+    [[ $KEEP_REPLACED = true ]] || drop "$replaced"
+    say "a pod of this Job that was killed has restored the database $DATABASE already: it stays as it is"
+    exit 0
+}
 
 # Whatever ends the script: the site gets its database back, and of the new one nothing stays.
 put_back() {
@@ -43,6 +57,7 @@ put_back() {
 login
 check_rights restore
 take_volume
+leave_restored
 find_backup "$RESTORE"
 backup=$found
 verify_backup "$backup"
@@ -53,6 +68,7 @@ if has "$DATABASE"; then
     # A run that was killed may have left it closed.
     open "$DATABASE"
     add_extensions_that_are_there
+    backing_up=$SECONDS
     make_backup before-restore &
     child=$!
     if wait "$child"; then
@@ -64,6 +80,7 @@ if has "$DATABASE"; then
     fi
     say "the site has to wait, $(estimate "$(database_bytes "$backup")")"
     close "$DATABASE"
+    lacks=$((SECONDS - backing_up))
 fi
 drop "$new"
 began=$SECONDS
@@ -108,6 +125,9 @@ admin --set told="$(< "$BACKUPS/$backup/$TOLD")" --set owner="$(owner)" << 'SQL'
 SQL
 drop "$replaced"
 close "$new"
+# No room for that is no reason to give up.
+{ printf '%s' "${RUN-} $(number_of "$new")" > "$BACKUPS/.restored" && sync -f "$BACKUPS/.restored"; } ||
+    say "the volume of the backups takes no note: killed from here on, this restore is repeated"
 # Both renames or none.
 if has "$DATABASE"; then
     close "$DATABASE"
@@ -126,11 +146,11 @@ latest=$(names | grep -v -- -before-restore | tail -n 1) || true
 [[ -z $latest ]] || (note_backup "$latest") || true
 say "restored the database $DATABASE from the backup $backup in $((SECONDS - began)) s"
 if [[ -n ${made-} ]]; then
-    say "what it held before is the backup $made"
-    if [[ $KEEP_REPLACED = true ]]; then
-        say "and the database $replaced, until the next restore"
+    say "what it held $lacks s before it was closed is the backup $made"
+    if [[ $KEEP_REPLACED != true ]] && drop "$replaced"; then
+        say "what was written in those $lacks s is in no copy: postgres_restore_keep_replaced is false"
     else
-        drop "$replaced" || say "the database $replaced is still there"
+        say "what it held when it was closed is the database $replaced, until the next restore"
     fi
 elif has "$replaced"; then
     say "what it held before could not be backed up, and is the database $replaced, which lets nobody in until you say" \

@@ -7,9 +7,11 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import programs
 import pytest
 import yaml
 from ansible_collections.kubernetes_django.site.plugins.module_utils.database import (
@@ -21,7 +23,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.keyed impor
 from conftest import ROOT, Project
 
 SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-PORT = 54391
+PORT = programs.free_port()
 # Lengths, quotes, what psql and shells take for their own, spaces inside, and Unicode: some of it is another text after
 # SASLprep (a full-width 1, a soft hyphen, an ideographic space), the last is none that SASLprep allows.
 PASSWORDS = {
@@ -148,9 +150,8 @@ def server(shared_project: Project, tmp_path_factory: pytest.TempPathFactory) ->
     assert run.returncode == 0, run.stdout + run.stderr
     scripts = yaml.safe_load((out / "postgres-init.configmap.yaml").read_text())["data"]
     # A socket's path has room for 100 characters, and the server's user must get there.
-    folder = Path("/tmp/kubernetes-django-passwords")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o755)
+    folder = Path(tempfile.mkdtemp(prefix="passwords-", dir="/tmp"))
+    folder.chmod(0o755)
     made = Server(folder, scripts)
     yield made
     made.run("pg_ctl", "-D", str(made.data), "-m", "fast", "-w", "stop")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -417,7 +418,8 @@ def test_2_killed_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     acknowledged = []
     for step in STEPS:
         kill_before(step)
-        if ask("/api/notes", {"text": step})[0] == 201:
+        with contextlib.suppress(OSError):  # closed, or on its way
+            ask("/api/notes", {"text": step})
             acknowledged.append(step)
     again = playbook(UPGRADE, *NEW, *ARCHIVE)
     assert again.returncode == 0, again.stdout + again.stderr

@@ -43,7 +43,7 @@ run() {
     child=$!
     wait "$child"
 }
-trap 'kill "${child:-}" 2> /dev/null; exit 143' INT TERM
+trap 'kill "${child:-}" 2> /dev/null || true; exit 143' INT TERM
 # shellcheck source=pace.sh
 . "$(dirname "${BASH_SOURCE[0]}")/pace.sh"
 

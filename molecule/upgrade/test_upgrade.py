@@ -400,7 +400,7 @@ def kill_before(task: str) -> None:
     seen = []
     for line in run.stdout:
         seen.append(line)
-        if line.startswith(f"TASK [postgres : {task}]"):
+        if line.startswith("TASK [") and f"{task}]" in line:
             kill(run)
             return
     raise AssertionError(f"the run did not come to {task}:\n{''.join(seen)}")

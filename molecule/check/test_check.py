@@ -58,7 +58,7 @@ def moment() -> str:
 
 
 def settle() -> None:
-    """Wait until controllers have finished what the last playbook began: nothing is on its way out, or changes in 3 s."""
+    """Wait until controllers have ended what the last playbook began: nothing is on its way out, or changes in 3 s."""
     seen = as_they_are(KINDS)
     for _ in range(20):
         time.sleep(3)

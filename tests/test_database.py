@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import yaml
+from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_upgrade import is_closed
 from ansible_collections.kubernetes_django.site.plugins.module_utils.database import Database, KubeError, make_stand_in
 from conftest import ROOT
 from test_passwords import PORT, USERS, Server, four, needs_server, server
@@ -127,3 +129,13 @@ def test_login_that_tells_nothing_of_the_password_is_an_error(database: Database
     database.kube.server.sql('alter role "the app" nologin')
     with pytest.raises(KubeError, match='role "the app" is not permitted to log in'):
         database.accepts(APP, four("x")["postgres-app"])
+
+
+def test_database_that_an_upgrade_has_closed(database: Database) -> None:
+    """A limit of 0 that somebody set himself is none. Where the database is gone, a restore is what brings it back."""
+    ask = database.kube.server.sql
+    ask(f'alter database "{SITE}" connection limit 0')
+    assert not is_closed(database)
+    ask(f"""alter database "{SITE}" set kubernetes_django.connection_limit = '-1'""")
+    assert is_closed(database)
+    assert not is_closed(replace(database, name="the site's own"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import check_volume
@@ -27,7 +28,7 @@ COMPONENT = "app.kubernetes.io/component"
 CLOSED = """
     SELECT EXISTS (
         SELECT FROM pg_database JOIN pg_db_role_setting ON setdatabase = oid, unnest(setconfig) AS setting
-        WHERE datname = current_database() AND datconnlimit = 0 AND setrole = 0
+        WHERE datname = {name} AND datconnlimit = 0 AND setrole = 0
             AND setting LIKE 'kubernetes_django.connection_limit=%')
 """
 
@@ -131,7 +132,9 @@ def running_major(database: Database) -> int:
 
 def is_closed(database: Database) -> bool:
     """Whether an upgrade has closed the database of a server that runs."""
-    return database.sql(CLOSED).strip() == "t"
+    # Asked in another one: this one may be gone, and a restore is what brings it back.
+    name = "'" + database.name.replace("'", "''") + "'"
+    return replace(database, name="postgres").sql(CLOSED.format(name=name)).strip() == "t"
 
 
 def check_unfinished(values: dict[str, Any], jobs: list[dict], closed: bool) -> list[str]:

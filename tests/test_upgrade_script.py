@@ -87,9 +87,9 @@ def test_copy_has_everything_and_is_closed(server: Server, volume: Volume) -> No
     volume.server("start")
     for sql in (server.sql, volume.sql):
         assert "too many connections" in sql("select 1", user="the app")
-        assert sql(CLOSED) == "t"
+        assert sql(CLOSED.format(name="current_database()")) == "t"
         assert sql((server.folder / "scripts" / "open.sql").read_text()) == ""
-        assert sql(CLOSED) == "f"
+        assert sql(CLOSED.format(name="current_database()")) == "f"
         assert sql(LIMIT) == "7"
         assert sql("select count(*) from note", user="the app") == str(ROWS)
         assert "permission denied" in sql("delete from note", user="the app")
@@ -136,7 +136,7 @@ def test_2_what_the_old_volume_alone_has_is_named(server: Server, volume: Volume
 
 def test_database_that_somebody_closed_himself_was_closed_by_no_upgrade(server: Server) -> None:
     server.sql('alter database "the ""site""" connection limit 0')
-    assert server.sql(CLOSED) == "f"
+    assert server.sql(CLOSED.format(name="current_database()")) == "f"
 
 
 def when_it_is_synced(server: Server, statement: str) -> None:

@@ -121,8 +121,8 @@ def test_8_run_that_lost_its_lease_stops_before_its_next_change() -> None:
 
 def test_8_run_that_lost_its_lease_ends_where_it_waits() -> None:
     """It changes nothing at that moment, and what it does next may ask for no lease."""
-    # Not what an earlier test has run: that would be done.
-    other = json.dumps({"django_before_migrate": [["sleep", "44"]]})
+    # Not what an earlier run has run: that would be done.
+    other = json.dumps({"django_before_migrate": [["sh", "-c", f"sleep 44 # {time.time()}"]]})
     with begin("playbooks/deploy.yml", "-e", other, "-e", "site_lease_seconds=12") as run:
         wait_for(lambda: any("before-migrate" in line and "Running" in line for line in pods()), 60)
         hold(3600)

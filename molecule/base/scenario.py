@@ -65,6 +65,16 @@ def as_they_are(kinds: str) -> dict[str, dict]:
     return found
 
 
+def differences(before: object, after: object, path: str = "") -> dict[str, tuple]:
+    """What differs: path to it -> what was there, what is."""
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return {} if before == after else {path: (before, after)}
+    found = {}
+    for key in before.keys() | after.keys():
+        found |= differences(before.get(key), after.get(key), f"{path}/{key}")
+    return found
+
+
 def playbook(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a playbook on the site of this test."""
     return subprocess.run(

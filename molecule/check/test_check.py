@@ -9,7 +9,18 @@ import time
 from pathlib import Path
 
 import pytest
-from scenario import NAME, NAMESPACE, ROOT, as_they_are, changed, kubectl, playbook, sql, wait_for_base_backup
+from scenario import (
+    NAME,
+    NAMESPACE,
+    ROOT,
+    as_they_are,
+    changed,
+    differences,
+    kubectl,
+    playbook,
+    sql,
+    wait_for_base_backup,
+)
 
 # Those of the site that are compared; a Node, a Lease of a node and events change by themselves.
 KINDS = (
@@ -95,16 +106,6 @@ def everything() -> dict[str, object]:
         "kubeconfig": Path(os.environ["SITE_KUBECONFIG"]).read_text(),
         "checkout": files(ROOT / "group_vars"),
     }
-
-
-def differences(before: object, after: object, path: str = "") -> dict[str, tuple]:
-    """What differs: path to it -> what was there, what is."""
-    if not (isinstance(before, dict) and isinstance(after, dict)):
-        return {} if before == after else {path: (before, after)}
-    found = {}
-    for key in before.keys() | after.keys():
-        found |= differences(before.get(key), after.get(key), f"{path}/{key}")
-    return found
 
 
 def test_every_playbook_is_here() -> None:

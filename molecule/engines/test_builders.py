@@ -16,7 +16,7 @@ import pytest
 from contents import Contents, loaded, remove
 from engines.docker import Docker
 from engines.podman import Podman
-from scenario import URL, ask, changed, items, playbook
+from scenario import URL, ask, changed, differences, items, playbook
 
 ENGINES = {"docker": Docker, "podman": Podman, "buildah": contextlib.nullcontext}
 # Of its own: the machine's remembers where images come from.
@@ -86,12 +86,3 @@ def test_builders_make_the_same(other: str) -> None:
     for image in expected:
         assert differences(expected[image].files, made[image].files) == {}
         assert differences(expected[image].settings, made[image].settings) == {}
-
-
-def differences(expected: dict, made: dict) -> dict[str, tuple]:
-    """What differs: key -> what is expected, what there is."""
-    return {
-        key: (expected.get(key), made.get(key))
-        for key in sorted(expected.keys() | made.keys())
-        if expected.get(key) != made.get(key)
-    }

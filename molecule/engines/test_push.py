@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from engines.podman import Podman
 from scenario import changed, playbook
 
 # In the engine's place alone; of 127.0.0.1 docker believes anything.
-HOST = "192.0.2.77"
-ADDRESS = f"{HOST}:15443"
+HOST, PORT = "192.0.2.77", 15443
+ADDRESS = f"{HOST}:{PORT}"
 
 
 @pytest.fixture(params=[Docker, Podman], ids=["docker", "podman"])
@@ -46,17 +45,10 @@ def engine(
         distribution.configure(registry, ADDRESS)
         # Of its own: the machine's remembers what was pushed.
         programs.share_packages(tmp_path / "cache")
-        with distribution.serving(registry, tuple(engine.space.inside())):
-            wait_until_it_listens(engine)
+        with distribution.serving(registry, tuple(engine.space.inside())) as process:
+            with engine.space.joined():
+                programs.wait_for_port(HOST, PORT, process, registry / "registry.log")
             yield engine
-
-
-def wait_until_it_listens(engine: Docker | Podman) -> None:
-    """Wait for the registry, in the engine's place."""
-    deadline = time.monotonic() + 30
-    while f":{ADDRESS.rpartition(':')[2]}" not in engine.space.run("ss", "-ltn"):
-        assert time.monotonic() < deadline, "the registry does not listen"
-        time.sleep(0.2)
 
 
 def test_images_are_pushed(engine: Docker | Podman, tmp_path: Path) -> None:

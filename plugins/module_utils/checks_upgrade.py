@@ -175,7 +175,7 @@ def check_upgrade(
         kube: the connection.
         values: the options of all roles, with the names of the volume that has the data.
         exists: whether the site's namespace does.
-        data: what `find_data` found.
+        data: what `find_data` found, and `check_postgres`.
 
     Returns:
         site_upgrade: found and wanted, majors; running, whether the server is; old, the server's image and claim;
@@ -212,7 +212,7 @@ def check_upgrade(
         "suffix": suffix,
         "claim": f"{base}{suffix}",
         "unfinished": told is not None,
-        "closed": running and is_closed(database),
+        "closed": data.get("site_database", {}).get("closed", False),
         "opened": False,
         "begun": any(map(is_under_way, jobs)),
         "jobs": [job["metadata"]["name"] for job in jobs],

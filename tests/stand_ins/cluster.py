@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import yaml
+from test_bad_input import write_kubeconfig
 
 VERBS = ["create", "delete", "get", "list", "patch"]
 SECRETS = {"name": "secrets", "singularName": "secret", "namespaced": True, "kind": "Secret", "verbs": VERBS}
@@ -35,14 +35,8 @@ class Cluster:
         handler = type("Bound", (Handler,), {"cluster": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.kubeconfig = folder / "stand-in.kubeconfig"
-        named = {
-            "clusters": {"cluster": {"server": f"http://127.0.0.1:{self.server.server_port}"}},
-            "contexts": {"context": {"cluster": "stand-in", "user": "stand-in"}},
-            "users": {"user": {}},
-        }
-        lists = {kind: [{"name": "stand-in", **content}] for kind, content in named.items()}
-        self.kubeconfig.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", **lists}))
+        server = f"http://127.0.0.1:{self.server.server_port}"
+        self.kubeconfig = write_kubeconfig(folder / "stand-in.kubeconfig", server, "stand-in")
         # As group_vars take them.
         self.variables = {"site_kubeconfig": str(self.kubeconfig), "site_context": "stand-in"}
 

@@ -34,18 +34,39 @@ def check_options(values: dict[str, Any]) -> list[str]:
     findings = check_secret_key(values)
     if "django_processes" not in values:
         return findings
-    findings += check_processes(values["django_processes"]) + check_volumes(values)
-    if autoscaler := autoscaler_of(values):
-        least, most = autoscaler.get("minimum", 2), autoscaler.get("maximum", 0)
-        if not 1 <= least <= most <= 1000:
-            findings.append(
-                f"django_autoscaler: minimum {least} and maximum {most}: both go from 1 to 1000, and the maximum is "
-                "not below the minimum."
-            )
-        if "cpu" not in (values["django_resources"].get("requests") or {}):
-            findings.append(
-                "django_autoscaler: its percentage is of requests.cpu in django_resources, which is missing. Set it."
-            )
+    findings += check_processes(values["django_processes"]) + check_volumes(values) + check_autoscaler(values)
+    findings += check_migrations(values)
+    if not re.fullmatch(r"\d+%?", str(values["django_max_surge"])):
+        findings.append(
+            f"django_max_surge: {values['django_max_surge']!r} is neither a number of pods nor a percentage of them. "
+            "Set it to something like 1 or 25%."
+        )
+    if not findings and "postgres_settings" in values:
+        findings += check_connections(values)
+    return findings
+
+
+def check_autoscaler(values: dict[str, Any]) -> list[str]:
+    """Numbers of pods that make sense, and something that the percentage is of."""
+    autoscaler, findings = autoscaler_of(values), []
+    if not autoscaler:
+        return []
+    least, most = autoscaler.get("minimum", 2), autoscaler.get("maximum", 0)
+    if not 1 <= least <= most <= 1000:
+        findings.append(
+            f"django_autoscaler: minimum {least} and maximum {most}: both go from 1 to 1000, and the maximum is not "
+            "below the minimum."
+        )
+    if "cpu" not in (values["django_resources"].get("requests") or {}):
+        findings.append(
+            "django_autoscaler: its percentage is of requests.cpu in django_resources, which is missing. Set it."
+        )
+    return findings
+
+
+def check_migrations(values: dict[str, Any]) -> list[str]:
+    """Hooks, lock and target that go with the way the site migrates."""
+    findings = []
     hooks = [name for name in ("django_before_migrate", "django_after_migrate") if values[name]]
     if hooks and values["django_migrations"] == "startup":
         findings.append(
@@ -62,13 +83,6 @@ def check_options(values: dict[str, Any]) -> list[str]:
             f"django_migrate_target: {values['django_migrate_target']!r} is not an app and a migration of it with a "
             "dot between them, such as notes.0003 or notes.zero."
         )
-    if not re.fullmatch(r"\d+%?", str(values["django_max_surge"])):
-        findings.append(
-            f"django_max_surge: {values['django_max_surge']!r} is neither a number of pods nor a percentage of them. "
-            "Set it to something like 1 or 25%."
-        )
-    if not findings and "postgres_settings" in values:
-        findings += check_connections(values)
     return findings
 
 

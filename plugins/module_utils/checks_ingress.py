@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
-from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import TLS, read_secret, values_of
+from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import TLS, values_of
 
 HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 # Days that must be left of a certificate that is made here; as in roles/django/tasks/certificate.yml.
@@ -59,30 +59,35 @@ def check_ingress(
     secret, kind = ingress.get("secret", f"{name}-tls"), ingress.get("certificate", "existing")
     if kind == "cert-manager":
         return facts, findings
+    there = (kube.get("Secret", secret, values["site_namespace"]) if exists else None) or {}
+    if kind == "existing":
+        return facts, findings + check_certificate(values, secret, values_of(there))
+    if secret != f"{name}-tls":
+        findings.append(f"django_ingress: a self-signed certificate is kept in {name}-tls. Leave out secret.")
+    ca = secrets.get(f"{name}-ca", {}).get("ca.crt", "")
+    facts["site_ingress_needs_certificate"] = there.get("type") != TLS or not is_good(values_of(there), ca, ingress)
+    return facts, findings
+
+
+def is_good(secret: dict[str, str], ca: str, ingress: dict[str, Any]) -> bool:
+    """Whether a certificate that was made here is this CA's, for these hosts, and for a while to come."""
     # Imported here: it takes a moment, and a site without an Ingress should not pay for it.
     from ansible_collections.kubernetes_django.site.plugins.module_utils import certificates
 
-    if kind == "self-signed":
-        if secret != f"{name}-tls":
-            findings.append(f"django_ingress: a self-signed certificate is kept in {name}-tls. Leave out secret.")
-        there = (kube.get("Secret", secret, values["site_namespace"]) if exists else None) or {}
-        own, ca = values_of(there), secrets.get(f"{name}-ca", {}).get("ca.crt", "")
-        facts["site_ingress_needs_certificate"] = there.get("type") != TLS or not certificates.server_is_good(
-            own.get("tls.crt", ""), own.get("tls.key", ""), ca, ingress["hosts"], RENEW_DAYS
-        )
-        return facts, findings
-    data = read_secret(kube, values["site_namespace"], secret) if exists else {}
+    pair = secret.get("tls.crt", ""), secret.get("tls.key", "")
+    return certificates.server_is_good(*pair, ca, ingress["hosts"], RENEW_DAYS)
+
+
+def check_certificate(values: dict[str, Any], secret: str, data: dict[str, str]) -> list[str]:
+    """A certificate that somebody else makes: there, in this Secret, and good for the hosts."""
     if missing := [key for key in ("tls.crt", "tls.key") if not data.get(key)]:
-        findings.append(
+        return [
             f"django_ingress: the Secret {secret} in namespace {values['site_namespace']} is not there or lacks "
             f"{' and '.join(missing)}. Make it (kubectl create secret tls), or let certificate be cert-manager or "
             "self-signed."
-        )
-    else:
-        findings += [
-            f"django_ingress: the Secret {secret}: {fault}." for fault in faults(data["tls.crt"], ingress["hosts"])
         ]
-    return facts, findings
+    found = faults(data["tls.crt"], ingress_of(values)["hosts"])
+    return [f"django_ingress: the Secret {secret}: {fault}." for fault in found]
 
 
 def faults(certificate: str, hosts: list[str]) -> list[str]:

@@ -6,7 +6,12 @@ import hashlib
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils import checks_upgrade, server_settings
-from ansible_collections.kubernetes_django.site.plugins.module_utils.database import RECONCILED, Database, is_running
+from ansible_collections.kubernetes_django.site.plugins.module_utils.database import (
+    RECONCILED,
+    Database,
+    database_of,
+    is_running,
+)
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
 
 Secrets = dict[str, dict[str, str]]
@@ -24,25 +29,16 @@ def check_postgres(
         exists: whether the namespace is there.
         kept: whether a volume is there without it, with data whose passwords may be others.
     """
-    namespace, name = values["site_namespace"], values["postgres_name"]
     if values["postgres_backend"] == "external":
-        return check_external(kube, values, secrets, exists)
-    pod = kube.get("Pod", f"{name}-0", namespace) if exists else None
+        return look_at_external(values, secrets), check_external(kube, values, secrets, exists)
+    namespace, claim = values["site_namespace"], values["storage_claim"]
+    database = database_of(kube, values)
+    pod = kube.get("Pod", database.pod, namespace) if exists else None
     running = is_running(pod)
-    database = Database(kube, namespace, f"{name}-0", values["postgres_database"], values["postgres_port"])
-    facts = {
-        "mark": ((pod or {}).get("metadata", {}).get("annotations") or {}).get(RECONCILED, ""),
-        "is_new": not kept
-        and (
-            not exists
-            or (not running and kube.get("PersistentVolumeClaim", values["storage_claim"], namespace) is None)
-        ),
-        "pod": database.pod,
-        "name": database.name,
-        "port": database.port,
-        "closed": running and checks_upgrade.is_closed(database),
-        **check_certificate(secrets, values),
-    }
+    facts = look_at_server(database, pod) | check_certificate(secrets, values)
+    facts["is_new"] = not kept and (
+        not exists or (not running and kube.get("PersistentVolumeClaim", claim, namespace) is None)
+    )
     rotation, findings = check_passwords(values, secrets, database if running else None, facts["mark"])
     if values["postgres_tls_renew_days"] >= values["postgres_tls_days"]:
         findings.append(
@@ -55,53 +51,107 @@ def check_postgres(
     return {"site_database": facts, "site_rotation": rotation}, findings
 
 
+def look_at_server(database: Database, pod: dict | None) -> dict[str, Any]:
+    """Where the database is asked, what was noted on its pod, and whether an upgrade has closed it."""
+    return {
+        "mark": ((pod or {}).get("metadata", {}).get("annotations") or {}).get(RECONCILED, ""),
+        "pod": database.pod,
+        "name": database.name,
+        "port": database.port,
+        "closed": is_running(pod) and checks_upgrade.is_closed(database),
+    }
+
+
 def check_passwords(
     values: dict[str, Any], secrets: Secrets, database: Database | None, mark: str
 ) -> tuple[dict[str, bool], list[str]]:
     """What is to be rotated: the values of the vault that are not those of the Secrets.
 
-    A password is changed only where the database accepts the one of the Secret, or has the vault's already: a run was
-    stopped on its way. Of a Secret that somebody else makes nothing tells what it was: there a password is changed
-    where the server bears a note of an earlier deploy, so that its data is this site's.
+    Of a Secret that somebody else makes nothing tells what it was: there a password is changed where the server bears a
+    note of an earlier deploy, so that its data is this site's.
 
     Returns:
         for each of the passwords, and `secret_key`, whether it changes; `under_way`, whether a rotation has begun; and
         findings.
     """
-    rotation = {"under_way": values["secrets_rotation"] in secrets}
-    findings = []
+    rotation, findings = look_at_rotation(values, secrets), []
     for role in ("app", "owner", "admin"):
-        variable = f"secrets_postgres_{role}_password"
-        wanted, secret = values[variable], values[f"secrets_postgres_{role}"]
-        user = values.get(f"secrets_postgres_{role}_user", "postgres")
-        live = secrets.get(secret, {}).get("password")
-        rotation[role] = live not in (None, wanted)
+        live = secrets.get(values[f"secrets_postgres_{role}"], {}).get("password")
+        rotation[role] = live not in (None, values[f"secrets_postgres_{role}_password"])
         if values["secrets_source"] == "existing" and database is not None and mark:
-            rotation[role] = not database.accepts(user, live)
-            continue
-        if live == wanted or rotation["under_way"] or values["postgres_adopt_passwords"]:
-            continue
-        if database is None and live is not None:
-            findings.append(
-                f"{variable}: is not the one in the Secret {secret}, and the database, in which it has to change as "
-                "well, does not run. Deploy with the old value first."
-            )
-        elif database is not None and not any(database.accepts(user, each) for each in (live, wanted) if each):
-            findings.append(
-                f"{variable}: the database accepts neither this one for {user} nor that of the Secret {secret}"
-                f"{' (which is not there)' if live is None else ''}. Put the one it has into the vault (ansible-vault "
-                "edit group_vars/all/vault.yml), or, if the data is this site's, give it the vault's passwords: deploy "
-                "once with -e recover=reset."
-            )
-    key = secrets.get(values["secrets_django"], {}).get("secret-key")
-    rotation["secret_key"] = key not in (None, values["secrets_django_secret_key"])
+            rotation[role] = not database.accepts(user_of(values, role), live)
+        elif not rotation["under_way"] and not values["postgres_adopt_passwords"]:
+            findings += check_password(values, role, live, database)
     return rotation, findings
 
 
-def check_external(
-    kube: Kube, values: dict[str, Any], secrets: Secrets, exists: bool
-) -> tuple[dict[str, Any], list[str]]:
-    """The same for a database that runs elsewhere. Its passwords change there first; a Job tries them."""
+def check_password(values: dict[str, Any], role: str, live: str | None, database: Database | None) -> list[str]:
+    """A password is changed only where the database accepts the Secret's, `live`, or has the vault's already.
+
+    It has that where a run was stopped on its way.
+    """
+    variable = f"secrets_postgres_{role}_password"
+    wanted, secret, user = values[variable], values[f"secrets_postgres_{role}"], user_of(values, role)
+    if live == wanted:
+        return []
+    if database is None and live is not None:
+        return [
+            f"{variable}: is not the one in the Secret {secret}, and the database, in which it has to change as well, "
+            "does not run. Deploy with the old value first."
+        ]
+    if database is None or any(database.accepts(user, each) for each in (live, wanted) if each):
+        return []
+    return [
+        f"{variable}: the database accepts neither this one for {user} nor that of the Secret {secret}"
+        f"{' (which is not there)' if live is None else ''}. Put the one it has into the vault (ansible-vault edit "
+        "group_vars/all/vault.yml), or, if the data is this site's, give it the vault's passwords: deploy once with -e "
+        "recover=reset."
+    ]
+
+
+def user_of(values: dict[str, Any], role: str) -> str:
+    """The name of a role in the database; the superuser's is not the user's to choose."""
+    return values.get(f"secrets_postgres_{role}_user", "postgres")
+
+
+def look_at_rotation(values: dict[str, Any], secrets: Secrets) -> dict[str, bool]:
+    """Whether a rotation has begun, and whether Django's key changes."""
+    key = secrets.get(values["secrets_django"], {}).get("secret-key")
+    return {
+        "under_way": values["secrets_rotation"] in secrets,
+        "secret_key": key not in (None, values["secrets_django_secret_key"]),
+    }
+
+
+def look_at_external(values: dict[str, Any], secrets: Secrets) -> dict[str, Any]:
+    """The same facts of a database that runs elsewhere. Its passwords change there first; a Job tries them."""
+    facts = {"mark": "", "is_new": False, "pod": ""}
+    facts |= {"name": values["postgres_database"], "port": values["postgres_port"]}
+    rotation = look_at_rotation(values, secrets) | dict.fromkeys(("app", "owner", "admin"), False)
+    return {"site_database": facts, "site_rotation": rotation}
+
+
+def check_external(kube: Kube, values: dict[str, Any], secrets: Secrets, exists: bool) -> list[str]:
+    """A database that runs elsewhere, and a site that can use it."""
+    findings = check_external_options(values)
+    if exists and kube.get("StatefulSet", values["postgres_name"], values["site_namespace"]):
+        findings.append(
+            f"postgres_backend: this site has a PostgreSQL of its own (StatefulSet {values['postgres_name']}), whose "
+            "data would not move. Back it up, restore it there, take it away with playbooks/reset.yml, then deploy."
+        )
+    password = secrets.get(values["secrets_postgres_app"], {}).get("password")
+    key_changes = look_at_rotation(values, secrets)["secret_key"]
+    if key_changes and password not in (None, values["secrets_postgres_app_password"]):
+        # The key takes a rollout before the password's, and its pods would have the old password.
+        findings.append(
+            "secrets_django_secret_key: changes together with secrets_postgres_app_password, which the database "
+            "elsewhere has already. Deploy with the old key first, then with the new one."
+        )
+    return findings
+
+
+def check_external_options(values: dict[str, Any]) -> list[str]:
+    """What is wrong with the options of a database elsewhere by themselves."""
     findings = []
     host, mode = values["postgres_external_host"], values["postgres_external_sslmode"]
     if not host:
@@ -113,40 +163,13 @@ def check_external(
             f"postgres_external_ca: {mode} needs the certificate of the CA, PEM. Set it, for one with "
             "lookup('ansible.builtin.file', …), or choose another postgres_external_sslmode."
         )
-    if values["postgres_external_service"] and (
-        mode == "verify-full" or not any(map(str.isalpha, host)) or ":" in host
-    ):
+    is_name = any(map(str.isalpha, host)) and ":" not in host
+    if values["postgres_external_service"] and (mode == "verify-full" or not is_name):
         findings.append(
             f"postgres_external_service: a Service cannot stand for {host or 'no host'} with {mode}: it takes a name, "
             "not an address, and verify-full checks the name. Use verify-ca, or leave the Service out."
         )
-    if exists and kube.get("StatefulSet", values["postgres_name"], values["site_namespace"]):
-        findings.append(
-            f"postgres_backend: this site has a PostgreSQL of its own (StatefulSet {values['postgres_name']}), whose "
-            "data would not move. Back it up, restore it there, take it away with playbooks/reset.yml, then deploy."
-        )
-    key = secrets.get(values["secrets_django"], {}).get("secret-key")
-    password = secrets.get(values["secrets_postgres_app"], {}).get("password")
-    wanted = (values["secrets_django_secret_key"], values["secrets_postgres_app_password"])
-    if key not in (None, wanted[0]) and password not in (None, wanted[1]):
-        # The key takes a rollout before the password's, and its pods would have the old password.
-        findings.append(
-            "secrets_django_secret_key: changes together with secrets_postgres_app_password, which the database "
-            "elsewhere has already. Deploy with the old key first, then with the new one."
-        )
-    rotation = {
-        "under_way": values["secrets_rotation"] in secrets,
-        **dict.fromkeys(("app", "owner", "admin"), False),
-        "secret_key": key not in (None, values["secrets_django_secret_key"]),
-    }
-    facts = {
-        "mark": "",
-        "is_new": False,
-        "pod": "",
-        "name": values["postgres_database"],
-        "port": values["postgres_port"],
-    }
-    return {"site_database": facts, "site_rotation": rotation}, findings
+    return findings
 
 
 def check_certificate(secrets: Secrets, values: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import check_volume
-from ansible_collections.kubernetes_django.site.plugins.module_utils.database import Database, is_running
+from ansible_collections.kubernetes_django.site.plugins.module_utils.database import Database, database_of, is_running
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import job_ended
 
@@ -178,16 +178,11 @@ def check_upgrade(
         data: what `find_data` found, and `check_postgres`.
 
     Returns:
-        site_upgrade: found and wanted, majors; running, whether the server is; old, the server's image and claim;
-        suffix, claim and volume of the new one; switched, whether the server is on it; unfinished, whether something is
-        left to do then; closed, whether the database waits for the end of an upgrade; begun, whether the copy is made
-        already; jobs, the names of all that were to make one; opened, whether the site may have written into the new
-        one, so that there is no way back; annotation, where the server has `old`.
+        site_upgrade, as `look` has it, with the facts of the new volume; and the findings.
     """
-    namespace, name = values["site_namespace"], values["postgres_name"]
     if values["postgres_backend"] == "external":
         return {}, ["postgres_backend: PostgreSQL runs elsewhere; its administrator upgrades it."]
-    server = kube.get("StatefulSet", name, namespace) if exists else None
+    server = kube.get("StatefulSet", values["postgres_name"], values["site_namespace"]) if exists else None
     if server is None:
         return {}, ["There is no server to upgrade: playbooks/deploy.yml makes one, of the version it is asked for."]
     wanted = wanted_major(values)
@@ -196,43 +191,71 @@ def check_upgrade(
             "image_postgres_reference: its tag must begin with the major version, such as 17-mine, to tell what to "
             "upgrade to."
         ]
-    suffix, current = f"-{wanted}", data["site_data_suffix"]
-    base = values["storage_claim"].removesuffix(current)
+    facts = look(kube, values, server, data)
+    if facts["switched"]:
+        return {"site_upgrade": facts}, []
+    if not facts["running"]:
+        pod = f"{values['postgres_name']}-0"
+        return {}, [f"The server does not run (pod {pod}): deploy with PostgreSQL {facts['found']} first."]
+    if facts["found"] > wanted:
+        return {}, [f"image_postgres_major: the data is PostgreSQL {facts['found']}'s already, newer than {wanted}."]
+    facts["volume"], findings = check_new_volume(kube, values, data["site_data_suffix"], wanted)
+    return {"site_upgrade": facts}, findings
+
+
+def look(kube: Kube, values: dict[str, Any], server: dict, data: dict[str, Any]) -> dict[str, Any]:
+    """How far an upgrade to the wanted version is, and what it starts from.
+
+    Args:
+        kube: the connection.
+        values: the options of all roles, with the names of the volume that has the data.
+        server: its StatefulSet.
+        data: what `find_data` found, and `check_postgres`.
+
+    Returns:
+        found and wanted, majors; running, whether the server is; old, the server's image and claim; suffix and claim of
+        the new volume; switched, whether the server is on it; unfinished, whether something is left to do then; closed,
+        whether the database waits for the end of an upgrade; begun, whether the copy is made already; jobs, the names
+        of all that were to make one; opened, whether the site may have written into the new one, so that there is no
+        way back; annotation, where the server has `old`.
+    """
+    wanted, current = wanted_major(values), data["site_data_suffix"]
     image = server["spec"]["template"]["spec"]["containers"][0]["image"]
     told = (server["metadata"].get("annotations") or {}).get(UPGRADED_FROM)
-    database = Database(kube, namespace, f"{name}-0", values["postgres_database"], values["postgres_port"])
-    running = is_running(kube.get("Pod", database.pod, namespace))
-    jobs = kube.list("Job", namespace, {PART_OF: values["site_name"], COMPONENT: "upgrade"})
-    facts = {
+    old = json.loads(told) if told else {"image": image, "claim": claim_of(server)}
+    database = database_of(kube, values)
+    running = is_running(kube.get("Pod", database.pod, database.namespace))
+    found = running_major(database) if running else major_of(image)
+    jobs = kube.list("Job", database.namespace, {PART_OF: values["site_name"], COMPONENT: "upgrade"})
+    return {
         "wanted": wanted,
+        "found": found,
         "running": running,
-        "found": running_major(database) if running else major_of(image),
-        "old": json.loads(told) if told else {"image": image, "claim": claim_of(server)},
+        "opened": old.pop("opened", False),
+        "old": old,
         "annotation": UPGRADED_FROM,
-        "suffix": suffix,
-        "claim": f"{base}{suffix}",
+        "suffix": f"-{wanted}",
+        "claim": f"{values['storage_claim'].removesuffix(current)}-{wanted}",
         "unfinished": told is not None,
+        "switched": told is not None or current == f"-{wanted}" or found == wanted,
         "closed": data.get("site_database", {}).get("closed", False),
-        "opened": False,
         "begun": any(map(is_under_way, jobs)),
         "jobs": [job["metadata"]["name"] for job in jobs],
         "volume": {},
     }
-    facts["opened"] = facts["old"].pop("opened", False)
-    facts["switched"] = facts["unfinished"] or current == suffix or facts["found"] == wanted
-    if facts["switched"]:
-        return {"site_upgrade": facts}, []
-    if not running:
-        return {}, [f"The server does not run (pod {database.pod}): deploy with PostgreSQL {facts['found']} first."]
-    if facts["found"] > wanted:
-        return {}, [f"image_postgres_major: the data is PostgreSQL {facts['found']}'s already, newer than {wanted}."]
-    names = {"storage_claim": base}
-    names |= {key: values[key].removesuffix(current) for key in ("storage_volume", "storage_path")}
-    names |= names_with(names, suffix)
-    facts["volume"], findings = check_volume(kube, values | names, "storage", exists)
+
+
+def check_new_volume(
+    kube: Kube, values: dict[str, Any], current: str, wanted: int
+) -> tuple[dict[str, bool], list[str]]:
+    """The volume that the data is copied to, beside the one with the suffix `current`. The namespace is there."""
+    first = {name: values[name].removesuffix(current) for name in ("storage_claim", "storage_volume", "storage_path")}
+    names = names_with(first, f"-{wanted}")
+    facts, findings = check_volume(kube, values | names, "storage", exists=True)
     if values["storage_kind"] == "claim" and findings:
-        findings = [
+        return facts, [
             f"storage_kind: the data of PostgreSQL {wanted} needs a claim of its own, {names['storage_claim']}, beside "
-            f"{values['storage_claim']}, which stays as it is. Make it in namespace {namespace}, then run again."
+            f"{values['storage_claim']}, which stays as it is. Make it in namespace {values['site_namespace']}, then "
+            "run again."
         ]
-    return {"site_upgrade": facts}, findings
+    return facts, findings

@@ -11,8 +11,10 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.server_sett
 # The end of the name of the namespace in which the Job works on a volume's directory; see roles/storage/vars.
 DIRECTORY_NAMESPACE = {"storage": "volume", "postgres_backup": "backup-volume"}
 
+Found = tuple[dict[str, bool], list[str]]
 
-def check_volume(kube: Kube, values: dict[str, Any], prefix: str, exists: bool) -> tuple[dict[str, bool], list[str]]:
+
+def check_volume(kube: Kube, values: dict[str, Any], prefix: str, exists: bool) -> Found:
     """The volume and the claim must be this site's, or nobody's, and able to become what is asked for.
 
     Args:
@@ -24,84 +26,144 @@ def check_volume(kube: Kube, values: dict[str, Any], prefix: str, exists: bool) 
     Returns:
         facts without their prefix: prepared, released, current, grows, namespace_left; and the findings.
     """
-    kind, site, namespace = values[f"{prefix}_kind"], values["site_name"], values["site_namespace"]
-    name, claim_name, path = values[f"{prefix}_volume"], values[f"{prefix}_claim"], values[f"{prefix}_path"]
-    size, class_name, uid = values[f"{prefix}_size"], values[f"{prefix}_class"], values["storage_uid"]
-    facts = {"prepared": False, "released": False, "current": False, "grows": False, "namespace_left": False}
+    facts = dict.fromkeys(("prepared", "released", "current", "grows", "namespace_left"), False)
+    size = values[f"{prefix}_size"]
     try:
-        wanted = bytes_of(size)
+        bytes_of(size)
     except ValueError:
         return facts, [f"{prefix}_size: {size!r} is no size of a volume, such as 2Gi."]
-    findings = []
-    claim = kube.get("PersistentVolumeClaim", claim_name, namespace) if exists else None
-    bound = claim is not None and claim["status"].get("phase") == "Bound"
-    if kind == "claim":
-        facts["current"] = claim is not None
-        if claim is None:
-            findings.append(
-                f"{prefix}_claim: there is no claim {claim_name} in namespace {namespace}. Make it, or choose "
-                f"another {prefix}_kind."
-            )
-    if kind == "class" and claim is None:
-        findings += check_class(kube, prefix, class_name)
-    if claim is not None and kind != "claim":
-        old = claim["spec"]["resources"]["requests"]["storage"]
-        differs = bytes_of(old) != wanted
-        facts["current"] = kind == "class" and bound and not differs
-        if kind == "class" and differs:
-            findings += check_growth(kube, prefix, claim, size)
-            facts["grows"] = True
-        if kind == "hostpath" and differs:
-            findings.append(
-                f"{prefix}_size: the claim {claim_name} has {old} and cannot become {size}: a hostPath "
-                f"volume does not grow (it never limits anything either). Set {prefix}_size to {old}."
-            )
-        old_class = claim["spec"].get("storageClassName") or ""
-        if class_name and old_class != class_name:
-            findings.append(
-                f"{prefix}_class: the claim {claim_name} has the class {old_class!r}, which cannot become "
-                f"{class_name!r}. Set {prefix}_class to the old one, or name another {prefix}_claim."
-            )
-    if kind == "hostpath":
-        # The Job that works on the directory has a namespace of its own; a run that was killed may have left it.
-        facts["namespace_left"] = kube.get("Namespace", f"{namespace}-{DIRECTORY_NAMESPACE[prefix]}") is not None
-        if not path.startswith("/") or path.rstrip("/").count("/") < 2:
-            findings.append(
-                f"{prefix}_path: {path!r} must be an absolute path of at least two parts, such as /data/postgres-pv."
-            )
-        for volume in kube.list("PersistentVolume"):
-            ref = volume["spec"].get("claimRef") or {}
-            other = f"{ref.get('namespace')}/{ref.get('name')}"
-            at = (volume["spec"].get("hostPath") or {}).get("path")
-            if volume["metadata"]["name"] != name:
-                if at and at.rstrip("/") == path.rstrip("/"):
-                    findings.append(
-                        f"{prefix}_path: {path} is already the directory of the volume "
-                        f"{volume['metadata']['name']} (claim {other}). Choose another {prefix}_path."
-                    )
-                continue
-            owner = (volume["metadata"].get("labels") or {}).get(PART_OF)
-            if owner != site or other != f"{namespace}/{claim_name}":
-                findings.append(
-                    f"{prefix}_volume: {name} belongs to the claim {other} of the site {owner}. Choose "
-                    f"another {prefix}_volume and {prefix}_path."
-                )
-            elif at != path:
-                findings.append(
-                    f"{prefix}_path: the volume {name} is at {at} and cannot move to {path}. Set "
-                    f"{prefix}_path to {at}, or name another {prefix}_volume and {prefix}_claim."
-                )
-            annotation = (volume["metadata"].get("annotations") or {}).get(values["site_prepared_annotation"])
-            facts["prepared"] = annotation == f"{path}:{uid}"
-            facts["released"] = volume["status"].get("phase") == "Released"
-            # Nothing else of a volume can change: such a one need not be applied again.
-            facts["current"] = (
-                bound
-                and facts["prepared"]
-                and volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
-                and bytes_of(volume["spec"]["capacity"]["storage"]) == wanted
-            )
+    claim = kube.get("PersistentVolumeClaim", values[f"{prefix}_claim"], values["site_namespace"]) if exists else None
+    check = {"claim": check_given, "class": check_provisioned, "hostpath": check_hostpath}[values[f"{prefix}_kind"]]
+    found, findings = check(kube, values, prefix, claim)
+    return facts | found, findings
+
+
+def check_given(_: Kube, values: dict[str, Any], prefix: str, claim: dict | None) -> Found:
+    """A claim that somebody else makes must be there."""
+    if claim is not None:
+        return {"current": True}, []
+    return {}, [
+        f"{prefix}_claim: there is no claim {values[f'{prefix}_claim']} in namespace {values['site_namespace']}. Make "
+        f"it, or choose another {prefix}_kind."
+    ]
+
+
+def check_provisioned(kube: Kube, values: dict[str, Any], prefix: str, claim: dict | None) -> Found:
+    """A claim for a StorageClass must be able to become what is asked for; before it is made, the class counts."""
+    if claim is None:
+        return {}, check_class(kube, prefix, values[f"{prefix}_class"])
+    size = values[f"{prefix}_size"]
+    grows = bytes_of(size_of(claim)) != bytes_of(size)
+    findings = check_growth(kube, prefix, claim, size) if grows else []
+    facts = {"current": is_bound(claim) and not grows, "grows": grows}
+    return facts, findings + check_class_stays(values, prefix, claim)
+
+
+def check_hostpath(kube: Kube, values: dict[str, Any], prefix: str, claim: dict | None) -> Found:
+    """A directory on the node must be no other volume's, and the site's volume and claim stay as they are."""
+    path = values[f"{prefix}_path"]
+    findings = check_hostpath_claim(values, prefix, claim) if claim else []
+    if not path.startswith("/") or path.rstrip("/").count("/") < 2:
+        findings.append(
+            f"{prefix}_path: {path!r} must be an absolute path of at least two parts, such as /data/postgres-pv."
+        )
+    # The Job that works on the directory has a namespace of its own; a run that was killed may have left it.
+    directory_namespace = f"{values['site_namespace']}-{DIRECTORY_NAMESPACE[prefix]}"
+    facts = {"namespace_left": kube.get("Namespace", directory_namespace) is not None}
+    for volume in kube.list("PersistentVolume"):
+        if volume["metadata"]["name"] == values[f"{prefix}_volume"]:
+            facts |= look_at_hostpath(values, prefix, claim, volume)
+            findings += check_owner(values, prefix, volume)
+        else:
+            findings += check_other_directory(values, prefix, volume)
     return facts, findings
+
+
+def look_at_hostpath(values: dict[str, Any], prefix: str, claim: dict | None, volume: dict) -> dict[str, bool]:
+    """What was done to the site's volume."""
+    annotation = (volume["metadata"].get("annotations") or {}).get(values["site_prepared_annotation"])
+    prepared = annotation == f"{values[f'{prefix}_path']}:{values['storage_uid']}"
+    return {
+        "prepared": prepared,
+        "released": volume["status"].get("phase") == "Released",
+        # Nothing else of a volume can change: such a one need not be applied again.
+        "current": is_bound(claim)
+        and prepared
+        and volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
+        and bytes_of(volume["spec"]["capacity"]["storage"]) == bytes_of(values[f"{prefix}_size"]),
+    }
+
+
+def check_hostpath_claim(values: dict[str, Any], prefix: str, claim: dict) -> list[str]:
+    """A claim for a directory keeps its size and its class."""
+    old, size = size_of(claim), values[f"{prefix}_size"]
+    findings = []
+    if bytes_of(old) != bytes_of(size):
+        findings.append(
+            f"{prefix}_size: the claim {claim['metadata']['name']} has {old} and cannot become {size}: a hostPath "
+            f"volume does not grow (it never limits anything either). Set {prefix}_size to {old}."
+        )
+    return findings + check_class_stays(values, prefix, claim)
+
+
+def check_class_stays(values: dict[str, Any], prefix: str, claim: dict) -> list[str]:
+    """The class of a claim cannot change."""
+    old, wanted = claim["spec"].get("storageClassName") or "", values[f"{prefix}_class"]
+    if not wanted or wanted == old:
+        return []
+    return [
+        f"{prefix}_class: the claim {claim['metadata']['name']} has the class {old!r}, which cannot become {wanted!r}. "
+        f"Set {prefix}_class to the old one, or name another {prefix}_claim."
+    ]
+
+
+def check_owner(values: dict[str, Any], prefix: str, volume: dict) -> list[str]:
+    """The volume of this name must be the site's, and already at the directory."""
+    name, path, claim = (values[f"{prefix}_{option}"] for option in ("volume", "path", "claim"))
+    owner, at = (volume["metadata"].get("labels") or {}).get(PART_OF), directory_of(volume)
+    if owner != values["site_name"] or claim_of(volume) != f"{values['site_namespace']}/{claim}":
+        return [
+            f"{prefix}_volume: {name} belongs to the claim {claim_of(volume)} of the site {owner}. Choose another "
+            f"{prefix}_volume and {prefix}_path."
+        ]
+    if at != path:
+        return [
+            f"{prefix}_path: the volume {name} is at {at} and cannot move to {path}. Set {prefix}_path to {at}, or "
+            f"name another {prefix}_volume and {prefix}_claim."
+        ]
+    return []
+
+
+def check_other_directory(values: dict[str, Any], prefix: str, other: dict) -> list[str]:
+    """Another volume must not be at the same directory."""
+    path, at = values[f"{prefix}_path"], directory_of(other)
+    if not at or at.rstrip("/") != path.rstrip("/"):
+        return []
+    return [
+        f"{prefix}_path: {path} is already the directory of the volume {other['metadata']['name']} (claim "
+        f"{claim_of(other)}). Choose another {prefix}_path."
+    ]
+
+
+def directory_of(volume: dict) -> str | None:
+    """The directory of the node that a volume is."""
+    return (volume["spec"].get("hostPath") or {}).get("path")
+
+
+def claim_of(volume: dict) -> str:
+    """Namespace and name of the claim that a volume is for."""
+    claim = volume["spec"].get("claimRef") or {}
+    return f"{claim.get('namespace')}/{claim.get('name')}"
+
+
+def size_of(claim: dict) -> str:
+    """The size that a claim asks for."""
+    return claim["spec"]["resources"]["requests"]["storage"]
+
+
+def is_bound(claim: dict | None) -> bool:
+    """Whether there is a claim, with a volume."""
+    return claim is not None and claim["status"].get("phase") == "Bound"
 
 
 def holds_data(values: dict[str, Any]) -> bool:
@@ -111,11 +173,11 @@ def holds_data(values: dict[str, Any]) -> bool:
 
 def check_growth(kube: Kube, prefix: str, claim: dict, size: str) -> list[str]:
     """A claim never shrinks, and grows only when it is bound and its class says that it can grow volumes."""
-    name, old = claim["metadata"]["name"], claim["spec"]["resources"]["requests"]["storage"]
+    name, old = claim["metadata"]["name"], size_of(claim)
     class_name = claim["spec"].get("storageClassName") or ""
     if bytes_of(size) < bytes_of(old):
         why = "no volume shrinks"
-    elif claim["status"].get("phase") != "Bound":
+    elif not is_bound(claim):
         why = "it is not bound to a volume yet"
     elif can_grow(kube, class_name):
         return []

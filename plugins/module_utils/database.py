@@ -7,6 +7,7 @@ import re
 import shlex
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
 
@@ -173,6 +174,12 @@ class Database:
     def annotate(self, name: str, value: str) -> None:
         """Put an annotation on the pod."""
         self.kube.annotate("Pod", self.pod, self.namespace, name, value)
+
+
+def database_of(kube: Kube, values: dict[str, Any]) -> Database:
+    """The site's own server, as the options of role postgres have it."""
+    pod = f"{values['postgres_name']}-0"
+    return Database(kube, values["site_namespace"], pod, values["postgres_database"], values["postgres_port"])
 
 
 def change_password(user: str, password: str) -> str:

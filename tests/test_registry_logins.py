@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_registry import check_pull_secrets
+from ansible_collections.kubernetes_django.site.plugins.module_utils.site_state import SiteState
 
 
 class Kube:
@@ -15,22 +16,23 @@ class Kube:
 
 
 NAMED = {"site_namespace": "shop", "site_pull_secrets": ["registry-login"]}
+NAMESPACE = {"metadata": {"name": "shop"}}
 LOGINS = [{"server": "registry.example.org", "username": "me", "password": "x"}]
 
 
 def test_secret_that_the_vault_makes() -> None:
     deploy = {"secrets_registry": "registry-login", "secrets_registry_logins": LOGINS}
-    assert check_pull_secrets(Kube(), NAMED | deploy, exists=True) == []
+    assert check_pull_secrets(SiteState(Kube(), NAMED | deploy, NAMESPACE)) == ({}, [])
 
 
 def test_secret_that_a_reset_has_deleted() -> None:
     """The next reset asks for role storage's options alone, and the site's data can still be deleted."""
     reset = {"storage_registry_logins": {"registry-login": LOGINS}}
-    assert check_pull_secrets(Kube(), NAMED | reset, exists=True) == []
+    assert check_pull_secrets(SiteState(Kube(), NAMED | reset, NAMESPACE)) == ({}, [])
 
 
 def test_namespace_that_has_to_be_made_first() -> None:
-    (said,) = check_pull_secrets(Kube(), NAMED, exists=False)
+    _, (said,) = check_pull_secrets(SiteState(Kube(), NAMED, None))
     assert "`kubectl create namespace shop`, then `kubectl --namespace shop create secret docker-registry" in said
-    (said,) = check_pull_secrets(Kube(), NAMED, exists=True)
+    _, (said,) = check_pull_secrets(SiteState(Kube(), NAMED, NAMESPACE))
     assert "kubectl create namespace" not in said

@@ -21,11 +21,13 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_upgr
     check_upgrade,
     find_data,
 )
+from ansible_collections.kubernetes_django.site.plugins.module_utils.site_state import SiteState
 
 OLD = {"image": "localhost/site-postgres:15-a", "claim": "data"}
 VALUES = {
     "site_namespace": "site",
     "site_name": "site",
+    "site_preflight_upgrade": True,
     "postgres_name": "postgres",
     "postgres_backend": "internal",
     "postgres_database": "site",
@@ -34,6 +36,7 @@ VALUES = {
     "image_postgres_major": 17,
     "storage_claim": "data-17",
 }
+NAMESPACE = {"metadata": {"name": "site"}}
 
 
 class Objects:
@@ -77,7 +80,7 @@ def test_check_mode_changes_nothing_in_a_pod() -> None:
 
 @pytest.mark.parametrize(("note", "opened"), [(OLD, False), (OLD | {"opened": True}, True)])
 def test_server_that_was_opened_is_known(note: dict[str, Any], opened: bool) -> None:
-    facts, findings = check_upgrade(Objects(note), VALUES, True, {"site_data_suffix": "-17"})
+    facts, findings = check_upgrade(SiteState(Objects(note), VALUES, NAMESPACE, facts={"site_data_suffix": "-17"}))
     assert findings == []
     upgrade = facts["site_upgrade"]
     assert (upgrade["switched"], upgrade["unfinished"], upgrade["opened"], upgrade["old"]) == (True, True, opened, OLD)
@@ -129,7 +132,8 @@ def test_2_what_a_volume_alone_has_is_found(monkeypatch: pytest.MonkeyPatch) -> 
     values = VALUES | {"storage_claim": "data", "storage_volume": "pv", "storage_path": "/data/pv"}
     old = {"name": "data", "annotations": {ALONE: "database kept"}}
     newer = {"name": "data-18", "labels": {DATA_OF: "site"}}
-    facts = find_data(Claims("data-17", old, {"name": "data-17"}, newer, {"name": "another"}), values, True)
+    claims = Claims("data-17", old, {"name": "data-17"}, newer, {"name": "another"})
+    facts = find_data(SiteState(claims, values, NAMESPACE))
     assert facts["site_data_suffix"] == "-17"
     told = {each["claim"]: (each["alone"], each["labelled"]) for each in facts["site_data_others"]}
     assert told == {"data": ("database kept", False), "data-18": ("", True)}

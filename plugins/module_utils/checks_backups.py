@@ -7,7 +7,8 @@ from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.age_keys import is_public_key, public_key
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import check_volume
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
+from ansible_collections.kubernetes_django.site.plugins.module_utils.site_state import Found, SiteState
 
 FACTS = {
     "site_backup_volume_prepared",
@@ -135,34 +136,27 @@ def check_s3(values: dict[str, Any]) -> list[str]:
     return findings
 
 
-def check_backups(kube: Kube, values: dict[str, Any], exists: bool, wanted: bool) -> tuple[dict[str, Any], list[str]]:
+def check_backups(site: SiteState) -> Found:
     """What runs that has to do with backups, and their volume.
-
-    Args:
-        kube: the connection.
-        values: the roles' variables.
-        exists: whether the site's namespace does.
-        wanted: whether this run works with backups, even where no schedule asks for them.
 
     Returns:
         FACTS, and the findings.
     """
-    namespace = values["site_namespace"]
-    own = {PART_OF: values["site_name"]}
-    server = kube.get("StatefulSet", values["postgres_name"], namespace) if exists else None
-    site = kube.get("Deployment", values["django_name"], namespace) if exists and wanted else None
+    values = site.values
+    server = site.get("StatefulSet", values["postgres_name"])
+    web = site.get("Deployment", values["django_name"]) if site.backups else None
     facts: dict[str, Any] = {
-        "site_cron_jobs": [job["metadata"]["name"] for job in kube.list("CronJob", namespace, own)] if exists else [],
+        "site_cron_jobs": [job["metadata"]["name"] for job in site.list_own("CronJob")],
         "site_live_postgres_image": image_of(server),
         "site_live_postgres_replicas": server["spec"]["replicas"] if server else 0,
-        "site_live_release": re.sub("^.*[:@]", "", image_of(site)),
+        "site_live_release": re.sub("^.*[:@]", "", image_of(web)),
     }
     findings: list[str] = []
-    if wanted or values["postgres_archive"] or any(values[name] for name in SCHEDULES):
-        volume, findings = check_volume(kube, values, "postgres_backup", exists)
+    if site.backups or values["postgres_archive"] or any(values[name] for name in SCHEDULES):
+        volume, findings = check_volume(site, "postgres_backup")
         facts |= {f"site_backup_volume_{name}": value for name, value in volume.items()}
     if server and values["postgres_archive"] and values["postgres_archive_storage"] == "volume":
-        findings += check_node(kube, values)
+        findings += check_node(site.kube, values)
     return facts, findings
 
 

@@ -7,10 +7,12 @@ import re
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_ingress import ingress_of
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import FIELD_MANAGER, PART_OF, Kube
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import FIELD_MANAGER, PART_OF
 from ansible_collections.kubernetes_django.site.plugins.module_utils.rights import Right
 from ansible_collections.kubernetes_django.site.plugins.module_utils.rights import rights as rights_to
+from ansible_collections.kubernetes_django.site.plugins.module_utils.site_state import Found, SiteState
 
+NAME = "app.kubernetes.io/name"
 # Volumes of the role's own.
 TAKEN_VOLUMES = {
     "django",
@@ -199,52 +201,46 @@ def has_budget(values: dict[str, Any]) -> bool:
     return values["django_disruptions"] > 0 and most_pods(values) > 1
 
 
-def look(kube: Kube, values: dict[str, Any], exists: bool) -> dict[str, Any]:
+def look_at_django(site: SiteState) -> Found:
     """What of role django's is in the cluster.
 
-    Args:
-        kube: the connection.
-        values: the options of all roles.
-        exists: whether the namespace does.
-
     Returns:
-        facts: `site_django_leftovers`, the objects that the options no longer ask for, as manifests to delete, and
+        facts: `site_serving`, whether there is a release: before the first one nobody can be hurt by the order in which
+        things start; `site_django_leftovers`, the objects that the options no longer ask for, as manifests to delete;
         `site_django_replicas`, the number of web pods that an earlier deploy set and the autoscaler now has to keep, 0
         for none.
 
     Raises:
         KubeError: no answer.
     """
-    if "django_processes" not in values:
-        return {}
-    namespace, name = values["site_namespace"], values["django_name"]
-    facts: dict[str, Any] = {"site_django_leftovers": [], "site_django_replicas": 0}
-    if not exists:
-        return facts
+    values, namespace, name = site.values, site.values["site_namespace"], site.values["django_name"]
+    facts: dict[str, Any] = {"site_serving": False, "site_django_leftovers": [], "site_django_replicas": 0}
+    if not site.namespace:
+        return facts, []
+    facts["site_serving"] = site.get("Deployment", name) is not None
     wanted = {f"{name}-{process['name']}" for process in values["django_processes"]} | {name}
-    selector = {PART_OF: values["site_name"], "app.kubernetes.io/name": name}
-    deployments = kube.list("Deployment", namespace, selector)
+    deployments = [item for _, _, item in listed(site, "apps/v1", "Deployment")]
     surplus = [("apps/v1", "Deployment", item) for item in deployments if item["metadata"]["name"] not in wanted]
     if not autoscaler_of(values):
-        surplus += listed(kube, "autoscaling/v2", "HorizontalPodAutoscaler", namespace, selector)
+        surplus += listed(site, "autoscaling/v2", "HorizontalPodAutoscaler")
     elif web := next((item for item in deployments if item["metadata"]["name"] == name and sets_replicas(item)), None):
         facts["site_django_replicas"] = web["spec"]["replicas"]
     if not ingress_of(values):
-        surplus += listed(kube, "networking.k8s.io/v1", "Ingress", namespace, selector)
+        surplus += listed(site, "networking.k8s.io/v1", "Ingress")
     if not has_budget(values):
-        surplus += listed(kube, "policy/v1", "PodDisruptionBudget", namespace, selector)
+        surplus += listed(site, "policy/v1", "PodDisruptionBudget")
     facts["site_django_leftovers"] = [
         {"apiVersion": version, "kind": kind, "metadata": {"name": item["metadata"]["name"], "namespace": namespace}}
         for version, kind, item in surplus
     ]
-    return facts
+    return facts, []
 
 
-def listed(
-    kube: Kube, version: str, kind: str, namespace: str, selector: dict[str, str]
-) -> list[tuple[str, str, dict]]:
+def listed(site: SiteState, version: str, kind: str) -> list[tuple[str, str, dict]]:
     """The objects of a kind, with version and kind; none for an account that may not look: it has made none either."""
-    return [(version, kind, item) for item in kube.list_if_allowed(kind, namespace, selector) or []]
+    selector = {PART_OF: site.values["site_name"], NAME: site.values["django_name"]}
+    found = site.kube.list_if_allowed(kind, site.values["site_namespace"], selector)
+    return [(version, kind, item) for item in found or []]
 
 
 def sets_replicas(deployment: dict) -> bool:

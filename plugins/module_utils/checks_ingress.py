@@ -7,6 +7,7 @@ from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
 from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import TLS, values_of
+from ansible_collections.kubernetes_django.site.plugins.module_utils.site_state import Found, SiteState
 
 HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 # Days that must be left of a certificate that is made here; as in roles/django/tasks/certificate.yml.
@@ -35,36 +36,28 @@ def check_options(values: dict[str, Any]) -> list[str]:
     return findings
 
 
-def check_ingress(
-    kube: Kube, values: dict[str, Any], secrets: dict[str, dict[str, str]], exists: bool
-) -> tuple[dict[str, bool], list[str]]:
+def check_ingress(site: SiteState) -> Found:
     """Whether the Ingress can work.
-
-    Args:
-        kube: the connection.
-        values: the options of all roles.
-        secrets: name of each Secret of the site -> its keys and values.
-        exists: whether the namespace is there.
 
     Returns:
         facts: `site_ingress_needs_certificate`, whether one is to be made here; and findings.
     """
-    ingress = ingress_of(values)
+    values, ingress = site.values, ingress_of(site.values)
     facts = {"site_ingress_needs_certificate": False}
     # A site can be taken away, whatever became of its class and its certificate.
     if not ingress or "namespace_quota" not in values:
         return facts, []
-    findings = check_class(kube, ingress.get("class", ""))
+    findings = check_class(site.kube, ingress.get("class", ""))
     name = f"{values['django_name']}-ingress"
     secret, kind = ingress.get("secret", f"{name}-tls"), ingress.get("certificate", "existing")
     if kind == "cert-manager":
         return facts, findings
-    there = (kube.get("Secret", secret, values["site_namespace"]) if exists else None) or {}
+    there = site.get("Secret", secret) or {}
     if kind == "existing":
         return facts, findings + check_certificate(values, secret, values_of(there))
     if secret != f"{name}-tls":
         findings.append(f"django_ingress: a self-signed certificate is kept in {name}-tls. Leave out secret.")
-    ca = secrets.get(f"{name}-ca", {}).get("ca.crt", "")
+    ca = site.secrets.get(f"{name}-ca", {}).get("ca.crt", "")
     facts["site_ingress_needs_certificate"] = there.get("type") != TLS or not is_good(values_of(there), ca, ingress)
     return facts, findings
 

@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils import checks_upgrade, server_settings
+from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import holds_data
 from ansible_collections.kubernetes_django.site.plugins.module_utils.database import (
     RECONCILED,
     Database,
@@ -13,39 +14,30 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.database im
     is_running,
 )
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
+from ansible_collections.kubernetes_django.site.plugins.module_utils.site_state import Found, SiteState
 
 Secrets = dict[str, dict[str, str]]
 
 
-def check_postgres(
-    kube: Kube, values: dict[str, Any], secrets: Secrets, exists: bool, kept: bool
-) -> tuple[dict[str, Any], list[str]]:
-    """What role postgres needs to know, and what stands in its way.
-
-    Args:
-        kube: the connection.
-        values: the options of all roles.
-        secrets: name of each Secret of the site -> its keys and values.
-        exists: whether the namespace is there.
-        kept: whether a volume is there without it, with data whose passwords may be others.
-    """
+def check_postgres(site: SiteState) -> Found:
+    """What role postgres needs to know, and what stands in its way."""
+    values, secrets = site.values, site.secrets
     if values["postgres_backend"] == "external":
-        return look_at_external(values, secrets), check_external(kube, values, secrets, exists)
-    namespace, claim = values["site_namespace"], values["storage_claim"]
-    database = database_of(kube, values)
-    pod = kube.get("Pod", database.pod, namespace) if exists else None
+        return look_at_external(values, secrets), check_external(site)
+    database = database_of(site.kube, values)
+    pod = site.get("Pod", database.pod)
     running = is_running(pod)
     facts = look_at_server(database, pod) | check_certificate(secrets, values)
-    facts["is_new"] = not kept and (
-        not exists or (not running and kube.get("PersistentVolumeClaim", claim, namespace) is None)
-    )
+    # A volume that was kept without the namespace has data whose passwords may be others.
+    kept = site.facts["storage_volume_prepared"] or (site.facts["site_node_is_here"] and holds_data(values))
+    facts["is_new"] = not (kept or running or site.get("PersistentVolumeClaim", values["storage_claim"]))
     rotation, findings = check_passwords(values, secrets, database if running else None, facts["mark"])
     if values["postgres_tls_renew_days"] >= values["postgres_tls_days"]:
         findings.append(
             f"postgres_tls_renew_days: {values['postgres_tls_renew_days']} must be less than postgres_tls_days "
             f"({values['postgres_tls_days']}), or every deploy makes a new certificate."
         )
-    findings += check_settings(kube, values, database if running else None)
+    findings += check_settings(site.kube, values, database if running else None)
     if running:
         findings += checks_upgrade.check_major(values, pod["spec"]["containers"][0]["image"], database)
     return {"site_database": facts, "site_rotation": rotation}, findings
@@ -131,10 +123,11 @@ def look_at_external(values: dict[str, Any], secrets: Secrets) -> dict[str, Any]
     return {"site_database": facts, "site_rotation": rotation}
 
 
-def check_external(kube: Kube, values: dict[str, Any], secrets: Secrets, exists: bool) -> list[str]:
+def check_external(site: SiteState) -> list[str]:
     """A database that runs elsewhere, and a site that can use it."""
+    values, secrets = site.values, site.secrets
     findings = check_external_options(values)
-    if exists and kube.get("StatefulSet", values["postgres_name"], values["site_namespace"]):
+    if site.get("StatefulSet", values["postgres_name"]):
         findings.append(
             f"postgres_backend: this site has a PostgreSQL of its own (StatefulSet {values['postgres_name']}), whose "
             "data would not move. Back it up, restore it there, take it away with playbooks/reset.yml, then deploy."

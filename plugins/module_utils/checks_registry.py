@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
+from ansible_collections.kubernetes_django.site.plugins.module_utils.site_state import Found, SiteState
 
 TYPE = "kubernetes.io/dockerconfigjson"
 
@@ -41,21 +41,15 @@ def blank(text: str) -> str:
     return "begins or ends with white space or a newline" if text != text.strip() else ""
 
 
-def check_pull_secrets(kube: Kube, values: dict[str, Any], exists: bool) -> list[str]:
-    """Secrets that pods would name and kubelet could not use: it would try without, and say that the registry refused.
-
-    Args:
-        kube: the connection.
-        values: the options of all roles.
-        exists: whether the site's namespace does.
-    """
-    namespace, findings = values["site_namespace"], []
+def check_pull_secrets(site: SiteState) -> Found:
+    """Secrets that pods name and kubelet cannot use: it would try without, and say that the registry refused."""
+    values, namespace, findings = site.values, site.values["site_namespace"], []
     # reset.yml, which asks for fewer roles' options, knows the vault's logins by those of role storage.
     made = {values["secrets_registry"]} if values.get("secrets_registry_logins") else set()
     made |= set(values.get("storage_registry_logins") or {})
-    namespace_first = "" if exists else f"`kubectl create namespace {namespace}`, then "
+    namespace_first = "" if site.namespace else f"`kubectl create namespace {namespace}`, then "
     for name in values.get("site_pull_secrets") or []:
-        secret = kube.get("Secret", name, namespace) if exists else None
+        secret = site.get("Secret", name)
         if secret and secret["type"] != TYPE:
             findings.append(
                 f"site_pull_secrets: the Secret {name} in namespace {namespace} is of type {secret['type']}, and logins"
@@ -69,4 +63,4 @@ def check_pull_secrets(kube: Kube, values: dict[str, Any], exists: bool) -> list
                 " --docker-server=… --docker-username=… --docker-password=…`, or put the login into the vault"
                 " (secrets_registry_logins)."
             )
-    return findings
+    return {}, findings

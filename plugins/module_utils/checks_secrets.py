@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
-from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import read_secret
+from ansible_collections.kubernetes_django.site.plugins.module_utils.keyed import keyed_checksum
+from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import values_of
+from ansible_collections.kubernetes_django.site.plugins.module_utils.site_state import Found, SiteState
+from ansible_collections.kubernetes_django.site.plugins.module_utils.vault_file import random_text
 
 # Options that come from the vault, or are handed on from there: with Secrets of others nobody looks at them.
 FROM_VAULT = {
@@ -46,19 +48,11 @@ def wanted(values: dict[str, Any]) -> dict[str, dict[str, str]]:
     return secrets
 
 
-def read_existing(kube: Kube, values: dict[str, Any], exists: bool) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """The Secrets that the site uses; their values become those of the options that the vault has otherwise.
-
-    Args:
-        kube: the connection.
-        values: the options of all roles; what the Secrets hold is put there.
-        exists: whether the namespace does.
-
-    Returns:
-        name of each Secret -> its keys and values; and a finding for each that is missing or cannot be right.
-    """
-    namespace = values["site_namespace"]
-    found, findings = {}, []
+def read_existing(site: SiteState) -> Found:
+    """The Secrets of somebody else's that the site uses; their values become those that the vault has otherwise."""
+    values, namespace, findings = site.values, site.values["site_namespace"], []
+    if values["secrets_source"] != "existing":
+        return {}, []
     if values.get("postgres_backend") == "external":
         return {}, [
             "secrets_source: existing is for a PostgreSQL in the cluster. With postgres_backend external keep a vault, "
@@ -66,14 +60,14 @@ def read_existing(kube: Kube, values: dict[str, Any], exists: bool) -> tuple[dic
         ]
     for variable, keys in wanted(values).items():
         name = values[variable]
-        data = read_secret(kube, namespace, name) if exists else {}
+        data = values_of(site.get("Secret", name))
         if not data:
             findings.append(
                 f"{variable}: there is no Secret {name} in namespace {namespace}, or it is empty. secrets_source is "
                 f"existing: make it, with {', '.join(keys)}."
             )
             continue
-        found[name] = data
+        site.secrets[name] = data
         for key, option in keys.items():
             value = data.get(key, "")
             if not value or value != value.strip():
@@ -84,4 +78,10 @@ def read_existing(kube: Kube, values: dict[str, Any], exists: bool) -> tuple[dic
                     f"{option}: is {values[option]}, and the Secret {name} says {value}. Make them the same."
                 )
             values[option] = value
-    return found, findings
+    return {}, findings
+
+
+def look_at_secrets(site: SiteState) -> Found:
+    """Checksums of the Secrets, as role secrets has them. A playbook that knows no key compares nothing."""
+    key = site.values.get("secrets_django_secret_key") or random_text(40)
+    return {"site_secrets": {name: keyed_checksum(data, key) for name, data in site.secrets.items()}}, []

@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import check_volume
 from ansible_collections.kubernetes_django.site.plugins.module_utils.database import Database, database_of, is_running
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube
+from ansible_collections.kubernetes_django.site.plugins.module_utils.site_state import Found, SiteState
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import job_ended
 
 FACTS = {"site_data_suffix", "site_data_others", "site_data_label", "site_data_alone", "site_upgrade"}
@@ -33,13 +33,8 @@ CLOSED = """
 """
 
 
-def find_data(kube: Kube, values: dict[str, Any], exists: bool) -> dict[str, Any]:
-    """Find the volume that has the data; put its suffix behind the names in `values` as well.
-
-    Args:
-        kube: the connection.
-        values: the options of all roles.
-        exists: whether the site's namespace does.
+def find_data(site: SiteState) -> dict[str, Any]:
+    """Find the volume that has the data; put its suffix behind the names in the site's values as well.
 
     Returns:
         site_data_suffix: what is behind the volume's names, `` or `-17`.
@@ -48,24 +43,31 @@ def find_data(kube: Kube, values: dict[str, Any], exists: bool) -> dict[str, Any
         site_data_label: the label of the claim that has the data.
         site_data_alone: the annotation of a claim that an upgrade left, with what no other volume has.
     """
-    base, namespace = values["storage_claim"], values["site_namespace"]
-    claims = kube.list("PersistentVolumeClaim", namespace) if exists else []
+    values, base = site.values, site.values["storage_claim"]
+    claims = site.kube.list("PersistentVolumeClaim", values["site_namespace"]) if site.namespace else []
     claims = {each["metadata"]["name"]: each["metadata"] for each in claims}
     suffixes = {name: suffix for name in claims if (suffix := suffix_of(name, base)) is not None}
     marked = [name for name in suffixes if (claims[name].get("labels") or {}).get(DATA_OF) == values["site_name"]]
-    server = kube.get("StatefulSet", values.get("postgres_name", "postgres"), namespace) if exists else None
+    server = site.get("StatefulSet", values.get("postgres_name", "postgres"))
     current = claim_of(server) or max(marked, key=lambda name: (len(name), name), default=base)
     suffix = suffix_of(current, base) or ""
     others = []
     for name, other in suffixes.items():
         if other != suffix:
-            volume, _ = check_volume(kube, values | names_with(values, other), "storage", exists)
+            volume, _ = check_volume(replace(site, values=values | names_with(values, other)), "storage")
             alone = (claims[name].get("annotations") or {}).get(ALONE, "")
             told = {"prepared": volume["prepared"], "alone": alone, "labelled": name in marked}
             others.append({"suffix": other, "claim": name} | told)
     values |= names_with(values, suffix)
     names = {"site_data_label": DATA_OF, "site_data_alone": ALONE}
     return {"site_data_suffix": suffix, "site_data_others": others} | names
+
+
+def check_data_volume(site: SiteState) -> Found:
+    """The volume that has the data, and whether it can be used."""
+    facts = find_data(site)
+    volume, findings = check_volume(site, "storage")
+    return facts | {f"storage_volume_{name}": value for name, value in volume.items()}, findings
 
 
 def suffix_of(name: str, base: str) -> str | None:
@@ -166,23 +168,18 @@ def is_under_way(job: dict) -> bool:
     return (job["metadata"].get("labels") or {}).get(COMPONENT) == "upgrade" and job_ended(job) != "Failed"
 
 
-def check_upgrade(
-    kube: Kube, values: dict[str, Any], exists: bool, data: dict[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
+def check_upgrade(site: SiteState) -> Found:
     """What playbooks/upgrade_postgres.yml needs to know, and what stands in its way.
 
-    Args:
-        kube: the connection.
-        values: the options of all roles, with the names of the volume that has the data.
-        exists: whether the site's namespace does.
-        data: what `find_data` found, and `check_postgres`.
-
     Returns:
-        site_upgrade, as `look` has it, with the facts of the new volume; and the findings.
+        site_upgrade, as `look_at_upgrade` has it, with the facts of the new volume; and the findings.
     """
+    values = site.values
+    if not values["site_preflight_upgrade"]:
+        return {}, []
     if values["postgres_backend"] == "external":
         return {}, ["postgres_backend: PostgreSQL runs elsewhere; its administrator upgrades it."]
-    server = kube.get("StatefulSet", values["postgres_name"], values["site_namespace"]) if exists else None
+    server = site.get("StatefulSet", values["postgres_name"])
     if server is None:
         return {}, ["There is no server to upgrade: playbooks/deploy.yml makes one, of the version it is asked for."]
     wanted = wanted_major(values)
@@ -191,7 +188,7 @@ def check_upgrade(
             "image_postgres_reference: its tag must begin with the major version, such as 17-mine, to tell what to "
             "upgrade to."
         ]
-    facts = look(kube, values, server, data)
+    facts = look_at_upgrade(site, server)
     if facts["switched"]:
         return {"site_upgrade": facts}, []
     if not facts["running"]:
@@ -199,18 +196,12 @@ def check_upgrade(
         return {}, [f"The server does not run (pod {pod}): deploy with PostgreSQL {facts['found']} first."]
     if facts["found"] > wanted:
         return {}, [f"image_postgres_major: the data is PostgreSQL {facts['found']}'s already, newer than {wanted}."]
-    facts["volume"], findings = check_new_volume(kube, values, data["site_data_suffix"], wanted)
+    facts["volume"], findings = check_new_volume(site, wanted)
     return {"site_upgrade": facts}, findings
 
 
-def look(kube: Kube, values: dict[str, Any], server: dict, data: dict[str, Any]) -> dict[str, Any]:
-    """How far an upgrade to the wanted version is, and what it starts from.
-
-    Args:
-        kube: the connection.
-        values: the options of all roles, with the names of the volume that has the data.
-        server: its StatefulSet.
-        data: what `find_data` found, and `check_postgres`.
+def look_at_upgrade(site: SiteState, server: dict) -> dict[str, Any]:
+    """How far an upgrade of this server to the wanted version is, and what it starts from.
 
     Returns:
         found and wanted, majors; running, whether the server is; old, the server's image and claim; suffix and claim of
@@ -219,14 +210,14 @@ def look(kube: Kube, values: dict[str, Any], server: dict, data: dict[str, Any])
         of all that were to make one; opened, whether the site may have written into the new one, so that there is no
         way back; annotation, where the server has `old`.
     """
-    wanted, current = wanted_major(values), data["site_data_suffix"]
+    values, wanted, current = site.values, wanted_major(site.values), site.facts["site_data_suffix"]
     image = server["spec"]["template"]["spec"]["containers"][0]["image"]
     told = (server["metadata"].get("annotations") or {}).get(UPGRADED_FROM)
     old = json.loads(told) if told else {"image": image, "claim": claim_of(server)}
-    database = database_of(kube, values)
-    running = is_running(kube.get("Pod", database.pod, database.namespace))
+    database = database_of(site.kube, values)
+    running = is_running(site.get("Pod", database.pod))
     found = running_major(database) if running else major_of(image)
-    jobs = kube.list("Job", database.namespace, {PART_OF: values["site_name"], COMPONENT: "upgrade"})
+    jobs = site.list_own("Job", **{COMPONENT: "upgrade"})
     return {
         "wanted": wanted,
         "found": found,
@@ -238,20 +229,19 @@ def look(kube: Kube, values: dict[str, Any], server: dict, data: dict[str, Any])
         "claim": f"{values['storage_claim'].removesuffix(current)}-{wanted}",
         "unfinished": told is not None,
         "switched": told is not None or current == f"-{wanted}" or found == wanted,
-        "closed": data.get("site_database", {}).get("closed", False),
+        "closed": site.facts.get("site_database", {}).get("closed", False),
         "begun": any(map(is_under_way, jobs)),
         "jobs": [job["metadata"]["name"] for job in jobs],
         "volume": {},
     }
 
 
-def check_new_volume(
-    kube: Kube, values: dict[str, Any], current: str, wanted: int
-) -> tuple[dict[str, bool], list[str]]:
-    """The volume that the data is copied to, beside the one with the suffix `current`. The namespace is there."""
+def check_new_volume(site: SiteState, wanted: int) -> Found:
+    """The volume that the data is copied to, beside the one that has it."""
+    values, current = site.values, site.facts["site_data_suffix"]
     first = {name: values[name].removesuffix(current) for name in ("storage_claim", "storage_volume", "storage_path")}
     names = names_with(first, f"-{wanted}")
-    facts, findings = check_volume(kube, values | names, "storage", exists=True)
+    facts, findings = check_volume(replace(site, values=values | names), "storage")
     if values["storage_kind"] == "claim" and findings:
         return facts, [
             f"storage_kind: the data of PostgreSQL {wanted} needs a claim of its own, {names['storage_claim']}, beside "

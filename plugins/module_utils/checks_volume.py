@@ -7,61 +7,58 @@ from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.server_settings import bytes_of
+from ansible_collections.kubernetes_django.site.plugins.module_utils.site_state import Found, SiteState
 
 # The end of the name of the namespace in which the Job works on a volume's directory; see roles/storage/vars.
 DIRECTORY_NAMESPACE = {"storage": "volume", "postgres_backup": "backup-volume"}
 
-Found = tuple[dict[str, bool], list[str]]
 
-
-def check_volume(kube: Kube, values: dict[str, Any], prefix: str, exists: bool) -> Found:
+def check_volume(site: SiteState, prefix: str) -> Found:
     """The volume and the claim must be this site's, or nobody's, and able to become what is asked for.
 
     Args:
-        kube: the connection.
-        values: the roles' variables.
-        prefix: what the variables' names begin with, such as `storage`; the findings name them.
-        exists: whether the site's namespace does.
+        site: where it is, with its options.
+        prefix: what the options' names begin with, such as `storage`; the findings name them.
 
     Returns:
         facts without their prefix: prepared, released, current, grows, namespace_left; and the findings.
     """
     facts = dict.fromkeys(("prepared", "released", "current", "grows", "namespace_left"), False)
-    size = values[f"{prefix}_size"]
+    size = site.values[f"{prefix}_size"]
     try:
         bytes_of(size)
     except ValueError:
         return facts, [f"{prefix}_size: {size!r} is no size of a volume, such as 2Gi."]
-    claim = kube.get("PersistentVolumeClaim", values[f"{prefix}_claim"], values["site_namespace"]) if exists else None
-    check = {"claim": check_given, "class": check_provisioned, "hostpath": check_hostpath}[values[f"{prefix}_kind"]]
-    found, findings = check(kube, values, prefix, claim)
+    claim = site.get("PersistentVolumeClaim", site.values[f"{prefix}_claim"])
+    checks = {"claim": check_given, "class": check_provisioned, "hostpath": check_hostpath}
+    found, findings = checks[site.values[f"{prefix}_kind"]](site, prefix, claim)
     return facts | found, findings
 
 
-def check_given(_: Kube, values: dict[str, Any], prefix: str, claim: dict | None) -> Found:
+def check_given(site: SiteState, prefix: str, claim: dict | None) -> Found:
     """A claim that somebody else makes must be there."""
     if claim is not None:
         return {"current": True}, []
     return {}, [
-        f"{prefix}_claim: there is no claim {values[f'{prefix}_claim']} in namespace {values['site_namespace']}. Make "
-        f"it, or choose another {prefix}_kind."
+        f"{prefix}_claim: there is no claim {site.values[f'{prefix}_claim']} in namespace "
+        f"{site.values['site_namespace']}. Make it, or choose another {prefix}_kind."
     ]
 
 
-def check_provisioned(kube: Kube, values: dict[str, Any], prefix: str, claim: dict | None) -> Found:
+def check_provisioned(site: SiteState, prefix: str, claim: dict | None) -> Found:
     """A claim for a StorageClass must be able to become what is asked for; before it is made, the class counts."""
     if claim is None:
-        return {}, check_class(kube, prefix, values[f"{prefix}_class"])
-    size = values[f"{prefix}_size"]
+        return {}, check_class(site.kube, prefix, site.values[f"{prefix}_class"])
+    size = site.values[f"{prefix}_size"]
     grows = bytes_of(size_of(claim)) != bytes_of(size)
-    findings = check_growth(kube, prefix, claim, size) if grows else []
+    findings = check_growth(site.kube, prefix, claim, size) if grows else []
     facts = {"current": is_bound(claim) and not grows, "grows": grows}
-    return facts, findings + check_class_stays(values, prefix, claim)
+    return facts, findings + check_class_stays(site.values, prefix, claim)
 
 
-def check_hostpath(kube: Kube, values: dict[str, Any], prefix: str, claim: dict | None) -> Found:
+def check_hostpath(site: SiteState, prefix: str, claim: dict | None) -> Found:
     """A directory on the node must be no other volume's, and the site's volume and claim stay as they are."""
-    path = values[f"{prefix}_path"]
+    values, path = site.values, site.values[f"{prefix}_path"]
     findings = check_hostpath_claim(values, prefix, claim) if claim else []
     if not path.startswith("/") or path.rstrip("/").count("/") < 2:
         findings.append(
@@ -69,8 +66,8 @@ def check_hostpath(kube: Kube, values: dict[str, Any], prefix: str, claim: dict 
         )
     # The Job that works on the directory has a namespace of its own; a run that was killed may have left it.
     directory_namespace = f"{values['site_namespace']}-{DIRECTORY_NAMESPACE[prefix]}"
-    facts = {"namespace_left": kube.get("Namespace", directory_namespace) is not None}
-    for volume in kube.list("PersistentVolume"):
+    facts = {"namespace_left": site.kube.get("Namespace", directory_namespace) is not None}
+    for volume in site.kube.list("PersistentVolume"):
         if volume["metadata"]["name"] == values[f"{prefix}_volume"]:
             facts |= look_at_hostpath(values, prefix, claim, volume)
             findings += check_owner(values, prefix, volume)

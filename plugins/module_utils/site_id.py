@@ -6,6 +6,7 @@ import uuid
 from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils import checks_secrets
+from ansible_collections.kubernetes_django.site.plugins.module_utils.site_state import Found, SiteState
 
 # The Secret that role namespace makes, and its key.
 SECRET, KEY = "site-id", "id"
@@ -35,23 +36,20 @@ def check_form(values: dict[str, Any]) -> list[str]:
     ]
 
 
-def check_site_id(values: dict[str, Any], secrets: dict[str, dict[str, str]]) -> tuple[str, list[str]]:
+def check_site_id(site: SiteState) -> Found:
     """The vault must be the one that the site was deployed with: another one would change all its passwords.
 
     A site or a vault of an earlier version has no id. Then the vault is the site's where one of its values is.
 
-    Args:
-        values: the options of all roles.
-        secrets: name of each Secret of the site -> its keys and values.
-
     Returns:
-        the site's id, a new one where there is none; and the finding.
+        facts: `site_identity`, the site's id, a new one where there is none; and the finding.
     """
+    values, secrets = site.values, site.secrets
     live, own = secrets.get(SECRET, {}).get(KEY, ""), values["site_id"]
     other = bool(own and own != live) if live else bool(own) and shares_nothing(values, secrets)
     if not other:
-        return live or own or new_id(), []
-    return live, [
+        return {"site_identity": live or own or new_id()}, []
+    return {"site_identity": live}, [
         f"vault_site_id: the vault of this run is not the one that the site {values['site_name']} in namespace "
         f"{values['site_namespace']} was deployed with, and would change all its passwords. Do one of two things: "
         f"{CURES.format(vault='group_vars/all/vault.yml')}. The vault that is here now is kept beside it."

@@ -7,11 +7,56 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible_collections.kubernetes_django.site.plugins.module_utils import lease
 
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 ENTRY_POINT = "main"
+# Smallest and largest values that make sense; argument specs know no ranges.
+RANGES = {
+    "site_wait_timeout": (1, 86400),
+    "site_node_patience": (0, 86400),
+    "site_log_lines": (1, 10000),
+    "site_lease_seconds": (5, lease.LONGEST_SECONDS),
+    "storage_uid": (1, 2**31),
+    "postgres_port": (1, 65535),
+    "postgres_uid": (1, 2**31),
+    "postgres_stop_seconds": (10, 3600),
+    "postgres_tls_days": (1, 3000),
+    "postgres_tls_renew_days": (0, 2999),
+    "postgres_backup_keep": (1, 10000),
+    "postgres_backup_keep_days": (0, 36500),
+    "postgres_backup_minimum": (1, 10000),
+    "postgres_backup_deadline": (0, 604800),
+    "postgres_archive_seconds": (10, 3600),
+    "postgres_archive_days": (1, 36500),
+    "django_port": (1, 65535),
+    "django_connections": (0, 10000),
+    "django_node_port": (1, 65535),
+    "django_proxy_port": (1024, 65535),
+    "django_proxy_connections": (64, 65536),
+    "django_proxy_client_connections": (0, 65536),
+    "django_proxy_header_kilobytes": (8, 256),
+    "django_proxy_header_seconds": (1, 600),
+    "django_proxy_body_megabytes": (1, 102400),
+    "django_proxy_silence_seconds": (1, 600),
+    "django_proxy_answer_seconds": (1, 86400),
+    "django_trusted_proxies": (0, 10),
+    "django_private_port": (1024, 65535),
+    "django_logins_per_minute": (0, 6000),
+    "django_metrics_port": (1024, 65535),
+    "django_replicas": (1, 1000),
+    "django_disruptions": (0, 1000),
+    "django_drain_seconds": (0, 600),
+    "django_stop_seconds": (15, 3600),
+    "django_progress_seconds": (10, 3600),
+    "django_migrations_backoff_limit": (0, 100),
+    "django_migrations_deadline": (1, 86400),
+    "django_migrations_ttl": (60, 2**31),
+    "django_history": (1, 100),
+    "django_uid": (1, 2**31),
+}
 
 
 def load_spec(roles_path: Path, role: str) -> dict[str, dict[str, Any]]:
@@ -108,3 +153,12 @@ def find_misspelt(names: set[str], given: dict[str, Any], roles: list[str]) -> l
         hint = f" Did you mean {close[0]}?" if close else " See docs/variables.md for the ones there are."
         findings.append(f"{name}: no role knows this variable.{hint}")
     return findings
+
+
+def find_out_of_range(values: dict[str, Any]) -> list[str]:
+    """A finding for each number that is not within its RANGES."""
+    return [
+        f"{name}: {values[name]} is out of range, it goes from {low} to {high}."
+        for name, (low, high) in RANGES.items()
+        if isinstance(values.get(name), int) and not low <= values[name] <= high
+    ]

@@ -171,61 +171,47 @@ def _compare(database: Database) -> migrations.Comparison:
 
 def _judge(database: Database, comparison: migrations.Comparison) -> list[Problem]:
     """What is wrong with a database that answers."""
-    problems = []
+    found = _judge_schema(database, comparison) + _judge_server(database)
+    return [Problem(code, "degraded", summary, advice) for code, summary, advice in found]
 
-    def add(code: str, summary: str, advice: str) -> None:
-        problems.append(Problem(code, "degraded", summary, advice))
 
+def _judge_schema(database: Database, comparison: migrations.Comparison) -> list[tuple[str, str, str]]:
+    """Code, summary and advice: of tables and migrations that are not those of this release."""
+    found = []
+    migrate = "Run the migrations: python manage.py migrate_locked."
     if comparison.applied == 0:
-        add(
-            "no_migrations",
-            "No migration has been applied to this database yet.",
-            "Run the migrations: python manage.py migrate_locked.",
-        )
-    elif comparison.pending:
-        add(
-            "pending_migrations",
-            f"{_count(comparison.pending, 'migration')} of this release {_is(comparison.pending)} not applied.",
-            "Run the migrations: python manage.py migrate_locked.",
-        )
+        found.append(("no_migrations", "No migration has been applied to this database yet.", migrate))
+    elif pending := comparison.pending:
+        summary = f"{_count(pending, 'migration')} of this release {_is(pending)} not applied."
+        found.append(("pending_migrations", summary, migrate))
     elif missing := database.missing_tables:
-        add(
-            "missing_tables",
-            f"{_count(missing, 'table')} {_is(missing)} missing although every migration is recorded as applied.",
-            "Somebody dropped what migrations made: restore a backup.",
-        )
+        summary = f"{_count(missing, 'table')} {_is(missing)} missing although every migration is recorded as applied."
+        found.append(("missing_tables", summary, "Somebody dropped what migrations made: restore a backup."))
     known_apps = {app.label for app in comparison.apps if app.total}
     if newer := [name for name in comparison.unknown if name[0] in known_apps]:
-        add(
-            "unknown_migrations",
-            f"The database is ahead of this release by {_count(newer, 'migration')}.",
-            "Fine during a release and after a rollback; otherwise deploy the release that brought them.",
-        )
+        summary = f"The database is ahead of this release by {_count(newer, 'migration')}."
+        advice = "Fine during a release and after a rollback; otherwise deploy the release that brought them."
+        found.append(("unknown_migrations", summary, advice))
+    return found
+
+
+def _judge_server(database: Database) -> list[tuple[str, str, str]]:
+    """Code, summary and advice: of a server that takes no writes, is slow, or nearly full."""
+    found = []
     if database.replica:
-        add(
-            "replica",
-            "The database is a replica and takes no writes.",
-            "Point POSTGRES_HOST at the primary.",
-        )
+        summary = "The database is a replica and takes no writes."
+        found.append(("replica", summary, "Point POSTGRES_HOST at the primary."))
     elif database.read_only:
-        add(
-            "read_only",
-            "The database takes no writes: it is read-only.",
-            "Look at default_transaction_read_only of server, database and role, and at the disk's free space.",
-        )
+        summary = "The database takes no writes: it is read-only."
+        advice = "Look at default_transaction_read_only of server, database and role, and at the disk's free space."
+        found.append(("read_only", summary, advice))
     if database.query_ms > SLOW_MS:
-        add(
-            "slow",
-            "The database answers slowly.",
-            "Look for long transactions, locks, and a busy disk or CPU on the database's node.",
-        )
+        advice = "Look for long transactions, locks, and a busy disk or CPU on the database's node."
+        found.append(("slow", "The database answers slowly.", advice))
     if database.connections_used >= NEARLY_FULL * database.connections_allowed:
-        add(
-            "nearly_full",
-            "The database has hardly a free connection left.",
-            "Lower replicas, workers or threads, or raise max_connections.",
-        )
-    return problems
+        summary = "The database has hardly a free connection left."
+        found.append(("nearly_full", summary, "Lower replicas, workers or threads, or raise max_connections."))
+    return found
 
 
 def _count(things: Any, noun: str) -> str:

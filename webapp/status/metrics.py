@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from status import checks
+from status.backup import Backup
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _requests = CollectorRegistry()
@@ -45,47 +46,46 @@ class _Facts:
     def collect(self) -> Iterator[Metric]:
         """Yield what is known; what the database did not tell is left out, not zero."""
         snapshot = self.snapshot
-
-        def gauge(name: str, text: str, value: float, unit: str = "") -> Metric:
-            return GaugeMetricFamily(f"site_{name}", text, value=value, unit=unit)
-
-        yield gauge("up", "1 unless the status is down.", snapshot.state != "down")
-        yield gauge("degraded", "1 while the status is degraded.", snapshot.state == "degraded")
-        if database := snapshot.database:
-            yield gauge("database_query_seconds", "Time of the page's query.", database.query_ms / 1000, "seconds")
-            yield gauge("database_writable", "1 when the database takes writes.", not database.read_only)
-            yield gauge("database_size_bytes", "Size of the database.", database.size_bytes, "bytes")
-            yield gauge("database_connections_used", "Connections to the server.", database.connections_used)
-            yield gauge("database_connections_allowed", "Connections for users.", database.connections_allowed)
-            yield gauge(
-                "database_start_time_seconds", "When the server started.", database.started_at.timestamp(), "seconds"
-            )
+        yield _gauge("up", "1 unless the status is down.", snapshot.state != "down")
+        yield _gauge("degraded", "1 while the status is degraded.", snapshot.state == "degraded")
+        if snapshot.database:
+            yield from _of_database(snapshot.database)
         if migrations := snapshot.migrations:
-            yield gauge("migrations_applied", "Migrations of this release, applied.", migrations.applied)
-            yield gauge("migrations_pending", "Migrations of this release, pending.", len(migrations.pending))
-            yield gauge("migrations_unknown", "Applied ones unknown to this release.", len(migrations.unknown))
-        if backup := snapshot.backup:
-            wrong = {problem.code for problem in snapshot.problems}
-            overdue = bool(wrong & {"failed_backup", "no_backup", "old_backup", "unknown_backup"})
-            yield gauge("backup_failed", "1 when the last backup failed, or none was made in time.", overdue)
-            undrilled = bool(wrong & {"failed_drill", "old_drill"})
-            yield gauge("drill_failed", "1 when the last drill failed, or none passed in time.", undrilled)
-            if moment := backup.finished_at:
-                yield gauge("backup_time_seconds", "When the last backup ended.", moment.timestamp(), "seconds")
-            if moment := backup.drill_finished_at:
-                yield gauge("drill_time_seconds", "When the last drill passed.", moment.timestamp(), "seconds")
+            yield _gauge("migrations_applied", "Migrations of this release, applied.", migrations.applied)
+            yield _gauge("migrations_pending", "Migrations of this release, pending.", len(migrations.pending))
+            yield _gauge("migrations_unknown", "Applied ones unknown to this release.", len(migrations.unknown))
+        if snapshot.backup:
+            yield from _of_backup(snapshot.backup, {problem.code for problem in snapshot.problems})
         if settings.STATUS_DETAILS:
-            runtime = snapshot.runtime
-            yield InfoMetricFamily(
-                "site_release",
-                "What runs.",
-                value={
-                    "release": runtime.release,
-                    "revision": runtime.revision,
-                    "django": runtime.django,
-                    "python": runtime.python,
-                },
-            )
+            names = ("release", "revision", "django", "python")
+            value = {name: getattr(snapshot.runtime, name) for name in names}
+            yield InfoMetricFamily("site_release", "What runs.", value=value)
+
+
+def _gauge(name: str, text: str, value: float, unit: str = "") -> Metric:
+    return GaugeMetricFamily(f"site_{name}", text, value=value, unit=unit)
+
+
+def _of_database(database: checks.Database) -> Iterator[Metric]:
+    yield _gauge("database_query_seconds", "Time of the page's query.", database.query_ms / 1000, "seconds")
+    yield _gauge("database_writable", "1 when the database takes writes.", not database.read_only)
+    yield _gauge("database_size_bytes", "Size of the database.", database.size_bytes, "bytes")
+    yield _gauge("database_connections_used", "Connections to the server.", database.connections_used)
+    yield _gauge("database_connections_allowed", "Connections for users.", database.connections_allowed)
+    started = database.started_at.timestamp()
+    yield _gauge("database_start_time_seconds", "When the server started.", started, "seconds")
+
+
+def _of_backup(backup: Backup, wrong: set[str]) -> Iterator[Metric]:
+    """`wrong` has the codes of what is wrong."""
+    overdue = bool(wrong & {"failed_backup", "no_backup", "old_backup", "unknown_backup"})
+    yield _gauge("backup_failed", "1 when the last backup failed, or none was made in time.", overdue)
+    undrilled = bool(wrong & {"failed_drill", "old_drill"})
+    yield _gauge("drill_failed", "1 when the last drill failed, or none passed in time.", undrilled)
+    if moment := backup.finished_at:
+        yield _gauge("backup_time_seconds", "When the last backup ended.", moment.timestamp(), "seconds")
+    if moment := backup.drill_finished_at:
+        yield _gauge("drill_time_seconds", "When the last drill passed.", moment.timestamp(), "seconds")
 
 
 def exposition() -> bytes:

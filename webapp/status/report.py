@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from django.conf import settings
 
 from status import checks
+from status.backup import Backup
+from status.migrations import Comparison
+from status.runtime import Runtime
 
 Facts = dict[str, Any]
 
@@ -30,59 +34,69 @@ def facts(snapshot: checks.Snapshot) -> Facts:
         if told["status"] != "operational":
             told["reason"] = _PUBLIC_REASONS[told["status"]]
         return told
-    told["problems"] = [
-        {"code": problem.code, "level": problem.level, "summary": problem.summary, "advice": problem.advice}
-        for problem in snapshot.problems
-    ]
     place = settings.DATABASES["default"]
+    told["problems"] = [asdict(problem) for problem in snapshot.problems]
     told["database"] |= {"host": place["HOST"], "port": place["PORT"], "name": place["NAME"], "user": place["USER"]}
     if database:
-        told["database"] |= {
-            "name": database.name,
-            "user": database.user,
-            "version": database.version,
-            "connect_ms": database.connect_ms,
-            "query_ms": database.query_ms,
-            "tls": database.tls,
-            "role": "replica" if database.replica else "primary",
-            "read_only": database.read_only,
-            "started_at": _iso(database.started_at),
-            "size_bytes": database.size_bytes,
-            "connections": {"used": database.connections_used, "allowed": database.connections_allowed},
-            "missing_tables": list(database.missing_tables),
-        }
+        told["database"] |= _database_facts(database)
     if migrations:
-        told["migrations"] |= {
-            "latest": migrations.latest
-            and {"name": ".".join(migrations.latest), "applied_at": _iso(migrations.latest_at)},
-            "pending": [".".join(key) for key in migrations.pending],
-            "unknown": [".".join(key) for key in migrations.unknown],
-            "apps": [
-                {
-                    "app": app.label,
-                    "applied": app.applied,
-                    "total": app.total,
-                    "pending": len(app.pending),
-                    "unknown": len(app.unknown),
-                }
-                for app in migrations.apps
-            ],
-        }
-    runtime = snapshot.runtime
-    told["runtime"] = {
-        name: getattr(runtime, name) or None
-        for name in ("release", "revision", "pod", "node", "namespace", "python", "django", "psycopg", "gunicorn")
-    } | {"started_at": _iso(runtime.started_at)}
-    if backup := snapshot.backup:
-        told["backup"] = {
-            "name": backup.name,
-            "finished_at": backup.finished_at and _iso(backup.finished_at),
-            "size_bytes": backup.size_bytes,
-            "failed_at": backup.failed and _iso(backup.failed.finished_at),
-            "drill_finished_at": backup.drill_finished_at and _iso(backup.drill_finished_at),
-            "drill_failed_at": backup.drill_failed and _iso(backup.drill_failed.finished_at),
-        }
+        told["migrations"] |= _migrations_facts(migrations)
+    told["runtime"] = _runtime_facts(snapshot.runtime)
+    if snapshot.backup:
+        told["backup"] = _backup_facts(snapshot.backup)
     return told
+
+
+def _database_facts(database: checks.Database) -> Facts:
+    return {
+        "name": database.name,
+        "user": database.user,
+        "version": database.version,
+        "connect_ms": database.connect_ms,
+        "query_ms": database.query_ms,
+        "tls": database.tls,
+        "role": "replica" if database.replica else "primary",
+        "read_only": database.read_only,
+        "started_at": _iso(database.started_at),
+        "size_bytes": database.size_bytes,
+        "connections": {"used": database.connections_used, "allowed": database.connections_allowed},
+        "missing_tables": list(database.missing_tables),
+    }
+
+
+def _migrations_facts(migrations: Comparison) -> Facts:
+    latest = migrations.latest
+    return {
+        "latest": latest and {"name": ".".join(latest), "applied_at": _iso(migrations.latest_at)},
+        "pending": [".".join(key) for key in migrations.pending],
+        "unknown": [".".join(key) for key in migrations.unknown],
+        "apps": [
+            {
+                "app": app.label,
+                "applied": app.applied,
+                "total": app.total,
+                "pending": len(app.pending),
+                "unknown": len(app.unknown),
+            }
+            for app in migrations.apps
+        ],
+    }
+
+
+def _runtime_facts(runtime: Runtime) -> Facts:
+    names = ("release", "revision", "pod", "node", "namespace", "python", "django", "psycopg", "gunicorn")
+    return {name: getattr(runtime, name) or None for name in names} | {"started_at": _iso(runtime.started_at)}
+
+
+def _backup_facts(backup: Backup) -> Facts:
+    return {
+        "name": backup.name,
+        "finished_at": backup.finished_at and _iso(backup.finished_at),
+        "size_bytes": backup.size_bytes,
+        "failed_at": backup.failed and _iso(backup.failed.finished_at),
+        "drill_finished_at": backup.drill_finished_at and _iso(backup.drill_finished_at),
+        "drill_failed_at": backup.drill_failed and _iso(backup.drill_failed.finished_at),
+    }
 
 
 _PUBLIC_REASONS = {"degraded": "The site works with limitations.", "down": "The site cannot reach its database."}

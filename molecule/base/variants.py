@@ -56,30 +56,40 @@ def make(name: str, files: dict[str, str], origin: str, lines: str = "") -> str:
         return reference
     builder = builders.find("auto")
     assert builder, "no program to build images with"
+    # Not from the builder's own store: whoever builds another version takes this one away there.
+    start = f"{repository}:start-{origin.rpartition(':')[2]}"
     with tempfile.TemporaryDirectory() as folder:
-        context = Path(folder, "context")
-        for path, content in files.items():
-            target = context / "webapp" / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(content)
-        (context / "webapp").mkdir(parents=True, exist_ok=True)
-        archive = Path(folder, "image.tar")
-        environment = os.environ | builder.environment
-        # Not from the builder's own store: whoever builds another version takes this one away there.
-        start = f"{repository}:start-{origin.rpartition(':')[2]}"
-        (context / "Dockerfile").write_text(text.replace(origin, start))
-        fetch = [
-            cluster._command(["export", f"{folder}/start.tar", origin], ["save", origin, f"{folder}/start.tar"]),
-            [builder.kind, "pull", "--quiet", f"docker-archive:{folder}/start.tar"],
-            [builder.kind, "tag", origin, start],
-        ]
+        context, archive = Path(folder, "context"), Path(folder, "image.tar")
+        write_context(context, files, text.replace(origin, start))
         for command in (
-            *([] if builder.has(start) else fetch),
+            *([] if builder.has(start) else fetch(cluster, builder, origin, start, Path(folder, "start.tar"))),
             builder.build(context, reference, arguments={}, secrets={}, epoch=0),
             builder.save(reference, archive),
             cluster.load(archive),
             builder.remove([reference]),
         ):
+            environment = os.environ | builder.environment
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return reference
+
+
+def write_context(context: Path, files: dict[str, str], containerfile: str) -> None:
+    """The folder that an image is built from."""
+    (context / "webapp").mkdir(parents=True)
+    for path, content in files.items():
+        target = context / "webapp" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(content)
+    (context / "Dockerfile").write_text(containerfile)
+
+
+def fetch(
+    cluster: clusters.Minikube, builder: builders.Builder, origin: str, name: str, archive: Path
+) -> list[list[str]]:
+    """The commands that bring an image of the cluster into the builder's store, under this name."""
+    return [
+        cluster._command(["export", str(archive), origin], ["save", origin, str(archive)]),
+        [builder.kind, "pull", "--quiet", f"docker-archive:{archive}"],
+        [builder.kind, "tag", origin, name],
+    ]

@@ -28,16 +28,12 @@ print(json.dumps({{"apiVersion": "client.authentication.k8s.io/v1", "kind": "Exe
 """
 
 
-@pytest.fixture(scope="module")
-def namespace() -> Iterator[None]:
-    """What an administrator gives: a namespace with somebody else's pod, a claim, and the rights of the role `edit`."""
-    name = {"namespace": GUEST}
-    directory = Path(f"/data/{GUEST}")
-    directory.mkdir(parents=True, exist_ok=True)
-    os.chown(directory, 999, 999)
-    directory.chmod(0o700)
-    size = {"storage": "1Gi"}
-    apply(
+def given_objects(directory: Path) -> list[dict]:
+    """A namespace with somebody else's pod, a claim of this directory, and the rights of the role `edit`."""
+    name, size = {"namespace": GUEST}, {"storage": "1Gi"}
+    access = {"storageClassName": "manual", "accessModes": ["ReadWriteOnce"]}
+    volume = {"capacity": size, "claimRef": {"name": "given"} | name, "hostPath": {"path": str(directory)}}
+    return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": GUEST}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "guest"} | name},
         {
@@ -47,23 +43,12 @@ def namespace() -> Iterator[None]:
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
             "subjects": [{"kind": "ServiceAccount", "name": "guest", "namespace": GUEST}],
         },
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": GUEST},
-            "spec": {
-                "storageClassName": "manual",
-                "capacity": size,
-                "accessModes": ["ReadWriteOnce"],
-                "claimRef": {"name": "given"} | name,
-                "hostPath": {"path": str(directory)},
-            },
-        },
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": GUEST}, "spec": access | volume},
         {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
             "metadata": {"name": "given"} | name,
-            "spec": {"storageClassName": "manual", "accessModes": ["ReadWriteOnce"], "resources": {"requests": size}},
+            "spec": access | {"resources": {"requests": size}},
         },
         {
             "apiVersion": "v1",
@@ -71,7 +56,17 @@ def namespace() -> Iterator[None]:
             "metadata": {"name": "stranger"} | name,
             "spec": {"nodeSelector": {"example.org/none": "x"}, "containers": [{"name": "a", "image": "a"}]},
         },
-    )
+    ]
+
+
+@pytest.fixture(scope="module")
+def namespace() -> Iterator[None]:
+    """What an administrator gives."""
+    directory = Path(f"/data/{GUEST}")
+    directory.mkdir(parents=True, exist_ok=True)
+    os.chown(directory, 999, 999)
+    directory.chmod(0o700)
+    apply(*given_objects(directory))
     yield
     everywhere("delete", "namespace", GUEST)
     everywhere("delete", "persistentvolume", GUEST)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "collections"))
-from ansible_collections.kubernetes_django.site.plugins.module_utils.trusted import who_may_change  # noqa: E402
+from ansible_collections.kubernetes_django.site.plugins.module_utils.who_may_change import who_may_change  # noqa: E402
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kubernetes-django"
 

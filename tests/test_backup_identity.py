@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.kubernetes_django.site.plugins.module_utils.keyed import keyed_checksum
+from ansible_collections.kubernetes_django.site.plugins.module_utils.keyed_checksum import keyed_checksum
 from conftest import ROOT, Project
 from stand_ins.cluster import Cluster
 

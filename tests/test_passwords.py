@@ -19,7 +19,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.database im
     change_password,
     make_stand_in,
 )
-from ansible_collections.kubernetes_django.site.plugins.module_utils.keyed import keyed_checksum
+from ansible_collections.kubernetes_django.site.plugins.module_utils.keyed_checksum import keyed_checksum
 from conftest import ROOT, Project
 
 SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))

@@ -46,7 +46,7 @@ def serving(tls: ssl.SSLContext | None = None) -> Iterator[int]:
 @pytest.mark.parametrize("status", [200, 302, 404, 500])
 def test_page(status: int) -> None:
     with serving() as port:
-        answer = smoke.directly(f"http://127.0.0.1:{port}/{status}")
+        answer = smoke.ask_directly(f"http://127.0.0.1:{port}/{status}")
     assert answer.status == status
     assert answer.said.startswith(f"HTTP {status} ")
     assert answer.said.endswith(": a page")
@@ -66,9 +66,9 @@ def test_certificate_of_nobody(certificate: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     with serving(context) as port:
-        answer = smoke.directly(f"https://localhost:{port}/200")
-        trusted = smoke.directly(f"https://localhost:{port}/200", certificate.read_text())
-        other_name = smoke.directly(f"https://127.0.0.1:{port}/200", certificate.read_text())
+        answer = smoke.ask_directly(f"https://localhost:{port}/200")
+        trusted = smoke.ask_directly(f"https://localhost:{port}/200", certificate.read_text())
+        other_name = smoke.ask_directly(f"https://127.0.0.1:{port}/200", certificate.read_text())
     # Others may know who signed it: only that this machine does not see the site is known.
     assert (answer.status, answer.wrong) == (0, False)
     assert "self-signed certificate" in answer.said
@@ -78,7 +78,7 @@ def test_certificate_of_nobody(certificate: Path) -> None:
 
 
 def test_name_that_nobody_knows() -> None:
-    answer = smoke.directly("https://nobody.invalid/")
+    answer = smoke.ask_directly("https://nobody.invalid/")
     assert (answer.status, answer.wrong, answer.may_pass) == (0, False, False)
     assert answer.said == "nobody here knows this name"
 
@@ -93,7 +93,7 @@ def test_address_without_a_way(monkeypatch: pytest.MonkeyPatch) -> None:
             client = stack.enter_context(socket.socket())
             client.setblocking(False)
             client.connect_ex(listener.getsockname())
-        answer = smoke.directly(f"http://127.0.0.1:{listener.getsockname()[1]}/200")
+        answer = smoke.ask_directly(f"http://127.0.0.1:{listener.getsockname()[1]}/200")
     assert (answer.wrong, answer.may_pass) == (False, False)
     assert answer.said == "no answer in time"
 
@@ -102,7 +102,7 @@ def test_nobody_listens() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    answer = smoke.directly(f"http://127.0.0.1:{port}/200")
+    answer = smoke.ask_directly(f"http://127.0.0.1:{port}/200")
     assert (answer.wrong, answer.may_pass) == (False, True)
     assert answer.said == "Connection refused"
 
@@ -112,7 +112,7 @@ def test_somebody_listens_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        answer = smoke.directly(f"http://127.0.0.1:{listener.getsockname()[1]}/200")
+        answer = smoke.ask_directly(f"http://127.0.0.1:{listener.getsockname()[1]}/200")
     assert (answer.status, answer.wrong) == (0, True)
 
 
@@ -121,7 +121,7 @@ def test_ipv6() -> None:
     server.address_family = socket.AF_INET6
     ThreadingHTTPServer.__init__(server, ("::1", 0), Site)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    assert smoke.directly(f"http://[::1]:{server.server_port}/200").status == 200
+    assert smoke.ask_directly(f"http://[::1]:{server.server_port}/200").status == 200
     server.shutdown()
     server.server_close()
 
@@ -139,7 +139,7 @@ class Api:
 
 
 def ask(api: Api) -> smoke.Answer:
-    return smoke.through_api(api, "site", "django-service", "/", {})
+    return smoke.ask_through_api(api, "site", "django-service", "/", {})
 
 
 def test_api_server_passes_on_what_the_site_says() -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.kubernetes_django.site.plugins.module_utils.trusted import who_may_change
+from ansible_collections.kubernetes_django.site.plugins.module_utils.who_may_change import who_may_change
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import keep_report
 from conftest import ROOT, Project
 

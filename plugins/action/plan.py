@@ -25,8 +25,8 @@ from typing import Any
 
 import yaml
 from ansible_collections.kubernetes_django.site.plugins.module_utils import lease
-from ansible_collections.kubernetes_django.site.plugins.module_utils.by_hand import take_over
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PATHS, Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.managed_fields import take_over_fields
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import is_ready, job_is_stale
 
 from ansible.errors import AnsibleError
@@ -54,7 +54,7 @@ class ActionModule(ActionBase):
             stale = {name: item["metadata"] for name, item in live.items() if is_stale(item)}
             live = {name: None if name in stale else item for name, item in live.items()}
             if not self._task.check_mode:
-                live = {name: item and take_over(kube, item) for name, item in live.items()}
+                live = {name: item and take_over_fields(kube, item) for name, item in live.items()}
             after = {
                 name_of(each): each if name_of(each) in stale else tried(kube, each, live[name_of(each)])
                 for each in definitions

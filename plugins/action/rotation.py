@@ -25,7 +25,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.database im
     make_stand_in,
     quoted_name,
 )
-from ansible_collections.kubernetes_django.site.plugins.module_utils.keyed import keyed_checksum
+from ansible_collections.kubernetes_django.site.plugins.module_utils.keyed_checksum import keyed_checksum
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.scheduling import Patience
 from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import read_secret, write_secret

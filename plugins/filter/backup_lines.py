@@ -7,7 +7,11 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils.human import age, size, utc
+from ansible_collections.kubernetes_django.site.plugins.module_utils.formatting import (
+    format_age,
+    format_size,
+    format_utc,
+)
 
 
 def backup_lines(printed: str) -> list[str]:
@@ -28,13 +32,13 @@ def backup_lines(printed: str) -> list[str]:
         ]
     archives = sorted((item["archive"] for item in told if "archive" in item), key=itemgetter("from"))
     lines += [
-        f"Any moment from {utc(archive['from'])} to {utc(archive['to'])} can be restored: -e to_time=…"
+        f"Any moment from {format_utc(archive['from'])} to {format_utc(archive['to'])} can be restored: -e to_time=…"
         for archive in archives
     ]
     return lines + [
-        f"The volume has {size(item['volume']['used_bytes'])} of {size(item['volume']['size_bytes'])} in use."
+        f"The volume has {format_size(volume['used_bytes'])} of {format_size(volume['size_bytes'])} in use."
         for item in told
-        if "volume" in item
+        if (volume := item.get("volume"))
     ]
 
 
@@ -42,8 +46,8 @@ def row(backup: dict[str, Any], places: list[str]) -> tuple[str, ...]:
     """The cells of one backup."""
     return (
         backup["name"],
-        size(backup["size_bytes"]),
-        age(backup["finished_at"]),
+        format_size(backup["size_bytes"]),
+        format_age(backup["finished_at"]),
         backup["release"] or "-",
         backup["migration"] or "-",
         backup["server_version"].split()[0],

@@ -1,10 +1,10 @@
-"""Filter keyed_checksum: a checksum of secrets that may be seen, see module_utils/keyed.py."""
+"""Filter keyed_checksum: a checksum of secrets that may be seen, see module_utils/keyed_checksum.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils.keyed import keyed_checksum
+from ansible_collections.kubernetes_django.site.plugins.module_utils.keyed_checksum import keyed_checksum
 
 
 class FilterModule:

@@ -1,10 +1,10 @@
-"""Filter who_may_change: what another user could change in a folder, see module_utils/trusted.py."""
+"""Filter who_may_change: what another user could change in a folder, see module_utils/who_may_change.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils.trusted import who_may_change
+from ansible_collections.kubernetes_django.site.plugins.module_utils.who_may_change import who_may_change
 
 
 class FilterModule:

@@ -79,11 +79,11 @@ def check_certificate(values: dict[str, Any], secret: str, data: dict[str, str])
             f"{' and '.join(missing)}. Make it (kubectl create secret tls), or let certificate be cert-manager or "
             "self-signed."
         ]
-    found = faults(data["tls.crt"], ingress_of(values)["hosts"])
+    found = certificate_faults(data["tls.crt"], ingress_of(values)["hosts"])
     return [f"django_ingress: the Secret {secret}: {fault}." for fault in found]
 
 
-def faults(certificate: str, hosts: list[str]) -> list[str]:
+def certificate_faults(certificate: str, hosts: list[str]) -> list[str]:
     """What keeps a certificate, PEM, from being good for these hosts."""
     from ansible_collections.kubernetes_django.site.plugins.module_utils import certificates
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils.keyed import keyed_checksum
+from ansible_collections.kubernetes_django.site.plugins.module_utils.keyed_checksum import keyed_checksum
 from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import values_of
 from ansible_collections.kubernetes_django.site.plugins.module_utils.site_state import Found, SiteState
 from ansible_collections.kubernetes_django.site.plugins.module_utils.vault_file import random_text

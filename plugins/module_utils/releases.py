@@ -9,8 +9,8 @@ import json
 import re
 from dataclasses import dataclass
 
-from ansible_collections.kubernetes_django.site.plugins.module_utils.by_hand import is_ours
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube
+from ansible_collections.kubernetes_django.site.plugins.module_utils.managed_fields import is_own_entry
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import condition, is_current
 
 REVISION = "deployment.kubernetes.io/revision"
@@ -111,7 +111,7 @@ def put_to(kube: Kube, deployment: dict, release: Release) -> None:
     of replicas under an autoscaler) is not set here either.
     """
     metadata = deployment["metadata"]
-    ours = [entry["fieldsV1"] for entry in metadata.get("managedFields") or [] if is_ours(entry)]
+    ours = [entry["fieldsV1"] for entry in metadata.get("managedFields") or [] if is_own_entry(entry)]
     fields = ours[0] if ours else {}
     owned = {key.removeprefix("f:") for key in fields.get("f:spec", {})} | {"selector"}
     template = json.loads(json.dumps(release.replica_set["spec"]["template"]))

@@ -47,7 +47,7 @@ def ask_until(ask: Callable[[], Answer], wanted: list[int], seconds: float) -> A
         time.sleep(PAUSE_SECONDS)
 
 
-def through_api(kube: Kube, namespace: str, service: str, path: str, headers: dict[str, str]) -> Answer:
+def ask_through_api(kube: Kube, namespace: str, service: str, path: str, headers: dict[str, str]) -> Answer:
     """Ask through the API server, which every operator reaches, by its proxy of the Service."""
     try:
         status, text = kube.through_service(namespace, service, path, headers)
@@ -62,7 +62,7 @@ def through_api(kube: Kube, namespace: str, service: str, path: str, headers: di
     return Answer(f"the API server says: {own}", wrong="error trying to reach" not in own)
 
 
-def directly(url: str, ca: str = "") -> Answer:
+def ask_directly(url: str, ca: str = "") -> Answer:
     """GET a URL from this machine; redirects are not followed.
 
     Args:
@@ -85,19 +85,19 @@ def directly(url: str, ca: str = "") -> Answer:
         return Answer(f"{getattr(error, 'verify_message', '') or error}", wrong=not unknown)
     except (OSError, UnicodeError) as error:
         # Who refuses may only not listen yet; a name or a network does not appear within seconds.
-        return Answer(told(error), may_pass=isinstance(error, ConnectionError))
+        return Answer(explain_failure(error), may_pass=isinstance(error, ConnectionError))
     try:
         connection.request("GET", place.path or "/")
         answer = connection.getresponse()
         beginning = answer.read(300).decode(errors="replace").strip()
         return Answer(f"HTTP {answer.status} {answer.reason}: {beginning}", answer.status, wrong=True)
     except (OSError, http.client.HTTPException) as error:
-        return Answer(told(error), wrong=True)
+        return Answer(explain_failure(error), wrong=True)
     finally:
         connection.close()
 
 
-def told(error: Exception) -> str:
+def explain_failure(error: Exception) -> str:
     """Why there is no answer."""
     if isinstance(error, socket.gaierror):
         return "nobody here knows this name"

@@ -137,7 +137,7 @@ def text(told: Facts, shown: list[Card]) -> str:
     lines = [
         f"System Status: {told['status'].capitalize()}",
         told["reason"],
-        f"Checked {told['checked_at'][:10]} {human_clock(told['checked_at'])}",
+        f"Checked {told['checked_at'][:10]} {format_clock(told['checked_at'])}",
     ]
     for problem in told.get("problems", []):
         lines += ["", f"! {problem['summary']}", f"  {problem['advice']}"]
@@ -175,7 +175,7 @@ def _database_card(told: Facts, now: str) -> Card:
             Row("Encryption", told["tls"] or "none"),
             Row("Role", f"{told['role']}, {writes}", "warn" if told["read_only"] else ""),
             _moment("Up since", told["started_at"], now),
-            Row("Size", human_size(told["size_bytes"])),
+            Row("Size", format_size(told["size_bytes"])),
             Row("Connections", f"{connections['used']} of {connections['allowed']}"),
         ]
         if told["missing_tables"]:
@@ -221,7 +221,7 @@ def _backup_card(told: Facts, now: str) -> Card:
         rows = [
             _moment("Last backup", told["finished_at"], now),
             Row("Name", told["name"]),
-            Row("Size", human_size(told["size_bytes"])),
+            Row("Size", format_size(told["size_bytes"])),
         ]
     if told["failed_at"]:
         rows.append(_moment("Failed", told["failed_at"], now, "bad"))
@@ -237,20 +237,20 @@ def _list(label: str, items: list[str], tone: str = "") -> Row:
 
 
 def _moment(label: str, iso: str, now: str, tone: str = "") -> Row:
-    return Row(label, human_time(iso), tone, note=f"{human_age(iso, now)} ago", moment=iso)
+    return Row(label, format_time(iso), tone, note=f"{format_age(iso, now)} ago", moment=iso)
 
 
-def human_time(iso: str) -> str:
+def format_time(iso: str) -> str:
     """`2026-01-31 14:05 UTC`."""
     return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def human_clock(iso: str) -> str:
+def format_clock(iso: str) -> str:
     """`14:05:09 UTC`."""
     return f"{datetime.fromisoformat(iso).astimezone(UTC):%H:%M:%S} UTC"
 
 
-def human_age(iso: str, now: str) -> str:
+def format_age(iso: str, now: str) -> str:
     """From `iso` to `now` in its two largest units: `3 d 4 h`, `5 min 2 s`."""
     seconds = max(0, int((datetime.fromisoformat(now) - datetime.fromisoformat(iso)).total_seconds()))
     minutes, seconds = divmod(seconds, 60)
@@ -262,7 +262,7 @@ def human_age(iso: str, now: str) -> str:
     return " ".join(f"{count} {unit}" for count, unit in parts[:2])
 
 
-def human_size(count: int) -> str:
+def format_size(count: int) -> str:
     """Bytes, in the unit that leaves one to three digits before the point."""
     size = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):

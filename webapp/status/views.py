@@ -35,7 +35,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "facts": facts,
         "cards": [(card.name, card.title, _rows(card)) for card in cards],
         "text": text,
-        "checked": report.human_clock(facts["checked_at"]),
+        "checked": report.format_clock(facts["checked_at"]),
         "tone": tone,
         "icon": _file(f"{tone}.svg"),
         "css": _file("status.css"),

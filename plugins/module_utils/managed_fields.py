@@ -30,7 +30,7 @@ OTHERS = {"kube-controller-manager", "kubectl-rollout"}
 Fields = dict[str, Any]
 
 
-def take_over(kube: Kube, item: dict[str, Any]) -> dict[str, Any]:
+def take_over_fields(kube: Kube, item: dict[str, Any]) -> dict[str, Any]:
     """Let the playbooks own what others set in an object's specification or data; the values stay as they are.
 
     Returns:
@@ -41,8 +41,8 @@ def take_over(kube: Kube, item: dict[str, Any]) -> dict[str, Any]:
     """
     metadata = item["metadata"]
     entries = metadata.get("managedFields") or []
-    ours = next((each for each in entries if is_ours(each)), None)
-    strangers = [each for each in entries if is_by_hand(each)] if item["kind"] in KINDS and ours else []
+    ours = next((each for each in entries if is_own_entry(each)), None)
+    strangers = [each for each in entries if is_foreign_entry(each)] if item["kind"] in KINDS and ours else []
     if not strangers:
         return item
     merged = ours["fieldsV1"]
@@ -51,7 +51,7 @@ def take_over(kube: Kube, item: dict[str, Any]) -> dict[str, Any]:
         # A number that no template says is an autoscaler's: to own it and not to say it would make it one.
         if "f:spec" in theirs:
             theirs["f:spec"] = {key: value for key, value in theirs["f:spec"].items() if key != "f:replicas"}
-        merged = merge(merged, theirs)
+        merged = merge_fields(merged, theirs)
     kept = [each for each in entries if each is not ours and each not in strangers]
     # Whatever version it has by now: a controller that works on it writes its own entry again the next time.
     patch = [{"op": "replace", "path": "/metadata/managedFields", "value": [ours | {"fieldsV1": merged}, *kept]}]
@@ -59,17 +59,17 @@ def take_over(kube: Kube, item: dict[str, Any]) -> dict[str, Any]:
     return kube.request("PATCH", path, patch, content_type="application/json-patch+json")
 
 
-def is_ours(entry: dict[str, Any]) -> bool:
+def is_own_entry(entry: dict[str, Any]) -> bool:
     """Whether an entry of managedFields is that of the playbooks' applies."""
     return entry["manager"] == FIELD_MANAGER and entry["operation"] == "Apply" and not entry.get("subresource")
 
 
-def is_by_hand(entry: dict[str, Any]) -> bool:
+def is_foreign_entry(entry: dict[str, Any]) -> bool:
     """Whether an entry of managedFields is somebody's who changed what the templates are about."""
     named = entry["manager"] in OTHERS or entry["manager"].startswith(FIELD_MANAGER)
     return not named and not entry.get("subresource") and any(part in entry["fieldsV1"] for part in PARTS)
 
 
-def merge(one: Fields, other: Fields) -> Fields:
+def merge_fields(one: Fields, other: Fields) -> Fields:
     """Both sets of fields, as managedFields writes them: nested, a leaf is empty."""
-    return one | {key: merge(one.get(key, {}), inner) for key, inner in other.items()}
+    return one | {key: merge_fields(one.get(key, {}), inner) for key, inner in other.items()}

@@ -31,9 +31,9 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import
 from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import read_secret
 from ansible_collections.kubernetes_django.site.plugins.module_utils.smoke import (
     Answer,
+    ask_directly,
+    ask_through_api,
     ask_until,
-    directly,
-    through_api,
 )
 from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action import KubeAction
 
@@ -68,7 +68,7 @@ class ActionModule(KubeAction):
     def act(self, kube: Kube) -> dict[str, Any]:
         args, warnings = self._task.args, []
         headers = {"Host": args["host"]} | ({"X-Forwarded-Proto": "https"} if args["behind_tls"] else {})
-        api = self._ask(partial(through_api, kube, args["namespace"], args["service"], args["path"], headers))
+        api = self._ask(partial(ask_through_api, kube, args["namespace"], args["service"], args["path"], headers))
         if api.wrong and not self._is_good(api):
             raise KubeError(
                 f"The Service {args['service']} does not answer {args['path']} as it should within "
@@ -100,7 +100,7 @@ class ActionModule(KubeAction):
         """
         args = self._task.args
         ca = read_secret(kube, args["namespace"], args["ca_secret"]).get("ca.crt", "") if args["ca_secret"] else ""
-        answer = self._ask(partial(directly, f"{url}{args['path']}", ca))
+        answer = self._ask(partial(ask_directly, f"{url}{args['path']}", ca))
         if self._is_good(answer):
             return answer
         if answer.wrong and url == args["given"] and not (is_well and answer.status in IN_FRONT):
@@ -117,7 +117,7 @@ class ActionModule(KubeAction):
         """
         args = self._task.args
         for url in args["nodes"]:
-            answer = self._ask(partial(directly, f"{url}{args['path']}"), NODE_SECONDS)
+            answer = self._ask(partial(ask_directly, f"{url}{args['path']}"), NODE_SECONDS)
             if self._is_good(answer):
                 return [url]
             if answer.wrong and not self._is_good(api):

@@ -29,7 +29,7 @@ def answer(**arguments: object) -> subprocess.CompletedProcess[str]:
         "hint": "a hint",
     }
     rest = {"behind_tls": False, "given": "", "origins": [], "ca_secret": "", "nodes": []}
-    ask = {"kubernetes_django.site.answer": place | site | rest | arguments, "register": "asked"}
+    ask = {"kubernetes_django.site.smoke_test": place | site | rest | arguments, "register": "asked"}
     tell = {"ansible.builtin.debug": {"msg": "{{ asked.told }}"}}
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump([{"hosts": "localhost", "tasks": [ask, tell]}], file)

@@ -170,12 +170,9 @@ take_volume() {
     rm -rf "$PGDATA.restoring"
 }
 
-prepare_data() {
-    local making=$PGDATA/.making finished=$PGDATA/.finished reserve version init data
-    reserve=$(dirname "$PGDATA")/.$(basename "$PGDATA").reserve
-
-    (($(id -u) != 0)) || fail "PostgreSQL refuses to run as root: run this image as uid 999"
-    take_volume
+# PGDATA is a directory of this user's, and nobody else works on it from here on.
+take_data() {
+    local data
     mkdir -p "$PGDATA" 2> /dev/null || true
     if [[ ! -d $PGDATA || ! -O $PGDATA || ! -w $PGDATA ]]; then
         show_path "$PGDATA"
@@ -183,10 +180,33 @@ prepare_data() {
             "belongs to another user, let PGDATA name a directory below the mount point"
     fi
     chmod 700 "$PGDATA"
-
     exec {data}< "$PGDATA"
     lock "$data"
+}
 
+# A database is made where there was none, and with a password.
+check_making() {
+    if [[ -n $(entries) ]]; then
+        entries | head -n 20 >&2
+        fail "$PGDATA is neither empty nor PostgreSQL's: it is left alone"
+    fi
+    # Somebody took the data away, and not what restores have kept beside it: that is no new site.
+    [[ ! -e $PGDATA.original && ! -e $PGDATA.replaced ]] || fail "$PGDATA is empty, and $PGDATA.original or .replaced has" \
+        "the data of before a restore: move it to $PGDATA, or away"
+    [[ $POSTGRES_PASSWORD != *$'\n'* ]] || fail "POSTGRES_PASSWORD has more than one line"
+    if [[ -z $POSTGRES_PASSWORD && $POSTGRES_HOST_AUTH_METHOD != trust ]]; then
+        fail "set POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE: a database without a password is made only with" \
+            "POSTGRES_HOST_AUTH_METHOD=trust"
+    fi
+}
+
+# Finds the database in PGDATA, or makes it. The arguments go to the server that makes it.
+prepare_data() {
+    local making=$PGDATA/.making finished=$PGDATA/.finished reserve version init
+    reserve=$(dirname "$PGDATA")/.$(basename "$PGDATA").reserve
+    (($(id -u) != 0)) || fail "PostgreSQL refuses to run as root: run this image as uid 999"
+    take_volume
+    take_data
     if [[ -d $finished ]]; then
         move_into_place "$finished"
     fi
@@ -201,20 +221,7 @@ prepare_data() {
         keep_reserve
         return
     fi
-    if [[ -n $(entries) ]]; then
-        entries | head -n 20 >&2
-        fail "$PGDATA is neither empty nor PostgreSQL's: it is left alone"
-    fi
-
-    # Somebody took the data away, and not what restores have kept beside it: that is no new site.
-    [[ ! -e $PGDATA.original && ! -e $PGDATA.replaced ]] || fail "$PGDATA is empty, and $PGDATA.original or .replaced has" \
-        "the data of before a restore: move it to $PGDATA, or away"
-
-    [[ $POSTGRES_PASSWORD != *$'\n'* ]] || fail "POSTGRES_PASSWORD has more than one line"
-    if [[ -z $POSTGRES_PASSWORD && $POSTGRES_HOST_AUTH_METHOD != trust ]]; then
-        fail "set POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE: a database without a password is made only with" \
-            "POSTGRES_HOST_AUTH_METHOD=trust"
-    fi
+    check_making
     # In the background, so that a signal ends it at once: what is half-made is thrown away by the next start.
     make_database "$making" "$@" &
     init=$!

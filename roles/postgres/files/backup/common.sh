@@ -299,19 +299,11 @@ expected_size() {
 SQL
 }
 
-# Makes a backup of the kind $1, as the role that is logged in; its name is then in $made.
-make_backup() {
-    local began=$SECONDS part dump sha size migration="" system programs server method=() bytes expected failed=""
-    [[ -z ${RECIPIENTS-} ]] || need_age
-    programs=$(program_major pg_dump) server=$(server_major "$DATABASE")
-    ((programs >= server)) || fail "image_postgres_major: the programs that make a backup are PostgreSQL $programs's, and the" \
-        "server at $PGHOST is $server: set it to $server."
-    made=$(date -u +%Y%m%dT%H%M%SZ)-$1
-    part=$BACKUPS/.$made.part
-    mkdir "$part" 2> /dev/null || fail "the volume of the backups takes no file ($(free_space))."
+# Dumps the database into the directory $1, which goes where that fails.
+dump_database() {
+    local dump=$1/$DUMP${RECIPIENTS:+.age} method=() bytes expected failed=""
     ! knows_zstd || method=(--compress=zstd)
     bytes=$(sql "$DATABASE" <<< 'select pg_database_size(current_database())') expected=$(expected_size)
-    dump=$part/$DUMP${RECIPIENTS:+.age}
     say "dumping the database $DATABASE, $(megabytes "$bytes")"
     watch "$bytes" "$expected" stat -c %s "$dump"
     # Its messages are few: they are needed for the cause.
@@ -319,14 +311,20 @@ make_backup() {
     end_watch
     if [[ -n $failed ]]; then
         cat "$SCRATCH/dump.log" >&2
-        rm -rf "$part"
+        rm -rf "$1"
         if grep -qi 'no space left' "$SCRATCH/dump.log"; then
             fail "postgres_backup_size: the volume of the backups is full ($(free_space)); nothing is kept of this" \
                 "backup. Make room: a smaller postgres_backup_keep, or a larger volume."
         fi
         fail "the dump failed: $(grep -v '^age: report' "$SCRATCH/dump.log" | tail -n 1)"
     fi
-    [[ $dump = *.age ]] || (check_dump "$dump") || { rm -rf "$part" && exit 1; }
+    [[ $dump = *.age ]] || (check_dump "$dump") || { rm -rf "$1" && exit 1; }
+}
+# Writes into the directory $2, beside the dump, what the backup $made of the kind $1 is; with it, what a dump of the
+# database does not hold: its own rights and settings, and how it was made.
+describe_backup() {
+    local dump sha size migration="" system
+    dump=$(dump_of "$2")
     sha=$(sha256sum "$dump" | cut -d ' ' -f 1)
     size=$(stat -c %s "$dump")
     # A database that is closed for an upgrade lets no owner in.
@@ -335,9 +333,8 @@ make_backup() {
     fi
     # Of another kind of server the owner may not ask.
     system=$(sql "$DATABASE" <<< 'select system_identifier from pg_control_system()' 2> /dev/null) || true
-    # With it, what a dump of the database does not hold: its own rights and settings, and how it was made.
     sql "$DATABASE" --set name="$made" --set kind="$1" --set size="$size" --set sha="$sha" \
-        --set recipients="${RECIPIENTS-}" --set release="${RELEASE-}" --set site="${SITE_ID-}" --set system="$system" --set migration="$migration" > "$part/$TOLD" << 'SQL' || fail "no room for $TOLD."
+        --set recipients="${RECIPIENTS-}" --set release="${RELEASE-}" --set site="${SITE_ID-}" --set system="$system" --set migration="$migration" > "$2/$TOLD" << 'SQL' || fail "no room for $TOLD."
         select jsonb_build_object('name', :'name', 'kind', :'kind',
             'finished_at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
             'size_bytes', :size, 'sha256', :'sha', 'recipients', string_to_array(:'recipients', ','), 'database', datname,
@@ -356,12 +353,27 @@ make_backup() {
                 from pg_db_role_setting, unnest(setconfig) as setting where setdatabase = pg_database.oid))
         from pg_database where datname = current_database()
 SQL
-    [[ -s $part/$TOLD ]] || fail "the volume of the backups is full ($(free_space)); nothing is kept of this backup."
+    [[ -s $2/$TOLD ]] || fail "the volume of the backups is full ($(free_space)); nothing is kept of this backup."
+}
+
+# Makes a backup of the kind $1, as the role that is logged in; its name is then in $made.
+make_backup() {
+    local began=$SECONDS part programs server dump
+    [[ -z ${RECIPIENTS-} ]] || need_age
+    programs=$(program_major pg_dump) server=$(server_major "$DATABASE")
+    ((programs >= server)) || fail "image_postgres_major: the programs that make a backup are PostgreSQL $programs's, and the" \
+        "server at $PGHOST is $server: set it to $server."
+    made=$(date -u +%Y%m%dT%H%M%SZ)-$1
+    part=$BACKUPS/.$made.part
+    mkdir "$part" 2> /dev/null || fail "the volume of the backups takes no file ($(free_space))."
+    dump_database "$part"
+    describe_backup "$1" "$part"
     sign "$part"
+    dump=$(dump_of "$part")
     sync -f "$dump" "$part/$TOLD"
     mv "$part" "$BACKUPS/$made"
     sync -f "$BACKUPS"
-    say "made the backup $made: $((size / 1000)) kB in $((SECONDS - began)) s"
+    say "made the backup $made: $(($(stat -c %s "$BACKUPS/$made/${dump##*/}") / 1000)) kB in $((SECONDS - began)) s"
 }
 
 # Copies the backup $1 to the bucket; its JSON comes last, and says that all is there.

@@ -382,37 +382,39 @@ take_data() {
     flock --wait 60 "$lock" || fail "a server still runs on the data: stop it first."
 }
 
-# The data is restored beside its place, and then takes that of the data that is there, which stays: as $original where
-# this is the first restore since that was deleted, else as $replaced, until the next one.
-restore() {
-    local wanted target log=$SCRATCH/restore.log
-    wanted=$(date -u -d "$1" +%s)
-    target=$(date -u -d "@$wanted" '+%Y-%m-%d %H:%M:%S+00')
+# Finds what has the data of the moment $1 (seconds since 1970), and makes room for it.
+make_room() {
     take_data
     # Killed before the last of its renames.
     [[ -e $original || ! -e $replaced ]] || mv -T "$replaced" "$original"
     rm -rf "$new"
     reach_storage
-    find_moment "$wanted"
+    find_moment "$1"
     check_room
     # A restore that is refused has deleted nothing.
     [[ ${FORGET_ORIGINAL-} != true ]] || rm -rf "$original"
     rm -rf "$replaced"
-    say "restoring the data of $target, timeline $((16#$timeline)), from the base backup $base, $(megabytes "$bytes")"
+}
+# Restores the base backup beside the data's place, to be brought to the time $1 then. Until $new is whole it goes with
+# the script.
+restore_base() {
     mkdir "$new"
     server=
     watch "$bytes" "$bytes" bytes_in "$new"
     trap 'kill -INT "$server" "${child:-$server}" 2> /dev/null || true; end_watch; wait || true; rm -rf "$new"' EXIT
     trap 'exit 143' INT TERM
-    pgbackrest restore --pg1-path="$new" --set="$base" --type=time --target="$target" --target-timeline="$((16#$timeline))" \
+    pgbackrest restore --pg1-path="$new" --set="$base" --type=time --target="$1" --target-timeline="$((16#$timeline))" \
         --target-action=promote > "$log" 2>&1 &
     child=$!
     wait "$child" || give_up "the data could not be restored"
     # How long the log takes depends on what was written, and not on the size.
     end_watch
+}
+# Brings what was restored to the time $1, on a timeline of its own.
+read_log() {
     say "reading the log"
     if ! recover; then
-        ended_with_the_archive || give_up "$target could not be reached"
+        ended_with_the_archive || give_up "$1 could not be reached"
         say "the archive ends before that time: all that it has is restored"
         recover -c recovery_target_time= || give_up "the data could not be recovered"
     fi
@@ -422,6 +424,17 @@ restore() {
     timeline=$(timeline_of "$new")
     printf '# %s began %s\n' "$timeline" "$(date +%s)" >> "$new/pg_wal/$timeline.history"
     sync -f "$new"
+}
+# The data is restored beside its place, and then takes that of the data that is there, which stays: as $original where
+# this is the first restore since that was deleted, else as $replaced, until the next one.
+restore() {
+    local wanted target log=$SCRATCH/restore.log
+    wanted=$(date -u -d "$1" +%s)
+    target=$(date -u -d "@$wanted" '+%Y-%m-%d %H:%M:%S+00')
+    make_room "$wanted"
+    say "restoring the data of $target, timeline $((16#$timeline)), from the base backup $base, $(megabytes "$bytes")"
+    restore_base "$target"
+    read_log "$target"
     trap - EXIT
     mv -T "$DATA" "$replaced"
     mv -T "$new" "$DATA"

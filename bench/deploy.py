@@ -83,7 +83,7 @@ def api_tasks(output: str) -> list[str]:
     wanted = (
         "preflight | ",
         "apply | Compare",
-        "carry_out | Apply",
+        "change | Apply",
         "wait | Wait",
         "migrate | Delete",
         "directory_done | ",

@@ -3,7 +3,6 @@
 Arguments:
     kubeconfig, context, namespace: where.
     seconds: duration of the lease.
-    definition: the Namespace, to be made first; without it, it is there.
 
 Returns:
     ansible_facts: `site_lease`, namespace and holder of the lease.
@@ -23,7 +22,7 @@ class ActionModule(ActionBase):
     """Ansible's side of it: see the module's docstring."""
 
     _requires_connection = False
-    _VALID_ARGS = frozenset(("kubeconfig", "context", "namespace", "seconds", "definition"))
+    _VALID_ARGS = frozenset(("kubeconfig", "context", "namespace", "seconds"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
@@ -33,12 +32,10 @@ class ActionModule(ActionBase):
         place = {key: args[key] for key in ("kubeconfig", "context", "namespace")}
         try:
             kube = Kube(args["kubeconfig"], args["context"])
-            if args.get("definition"):
-                kube.apply(args["definition"])
             who, refused = acquire(kube, place, "", int(args["seconds"]))
         except KubeError as error:
             refused = str(error)
         if refused:
             return result | {"failed": True, "msg": refused}
         taken = {"namespace": args["namespace"], "holder": who}
-        return result | {"changed": bool(args.get("definition")), "ansible_facts": {"site_lease": taken}}
+        return result | {"changed": False, "ansible_facts": {"site_lease": taken}}

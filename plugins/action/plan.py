@@ -5,12 +5,13 @@ Arguments:
     templates: files of the role's templates/.
     workloads: list of {kind, name} that have to be ready.
     namespace: the namespace of these workloads.
+    again: whether a Job that has ended is to run once more.
 
 Returns:
     definitions: the objects, to be given to kubernetes.core.k8s.
     differs: "Kind/name" of each that is missing or that a server-side apply would change.
     diff: how, for --diff.
-    stale: the Jobs among them, as {name, namespace}, whose earlier try failed or never ran: it has to go first.
+    stale: those Jobs, as {name, namespace}, that have to go first: they failed, never ran, or are to run again.
     not_ready: those of the workloads that are not ready as they stand.
 
 A task of kubernetes.core.k8s costs about a second before it sends its first request; where nothing differs, which the
@@ -27,7 +28,7 @@ import yaml
 from ansible_collections.kubernetes_django.site.plugins.module_utils import lease
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PATHS, Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.managed_fields import take_over_fields
-from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import is_ready, job_is_stale
+from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import is_ready, job_ended, job_is_stale
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
@@ -41,7 +42,7 @@ class ActionModule(ActionBase):
     """Ansible's side of it: see the module's docstring."""
 
     _requires_connection = False
-    _VALID_ARGS = frozenset(("kubeconfig", "context", "templates", "workloads", "namespace"))
+    _VALID_ARGS = frozenset(("kubeconfig", "context", "templates", "workloads", "namespace", "again"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
@@ -51,7 +52,7 @@ class ActionModule(ActionBase):
             kube = Kube(args["kubeconfig"], args["context"])
             lease.require(kube, (task_vars or {}).get("site_lease"))
             live = {name_of(each): look_up(kube, each) for each in definitions}
-            stale = {name: item["metadata"] for name, item in live.items() if is_stale(item)}
+            stale = {name: item["metadata"] for name, item in live.items() if is_stale(item, again=args["again"])}
             live = {name: None if name in stale else item for name, item in live.items()}
             if not self._task.check_mode:
                 live = {name: item and take_over_fields(kube, item) for name, item in live.items()}
@@ -91,9 +92,11 @@ def look_up(kube: Kube, item: dict[str, Any]) -> dict[str, Any] | None:
     return kube.get(item["kind"], item["metadata"]["name"], item["metadata"].get("namespace"))
 
 
-def is_stale(item: dict[str, Any] | None) -> bool:
+def is_stale(item: dict[str, Any] | None, *, again: bool) -> bool:
     """Whether an object is a Job of an earlier try, which would be reported in place of this one."""
-    return item is not None and item["kind"] == "Job" and job_is_stale(item)
+    if item is None or item["kind"] != "Job":
+        return False
+    return job_is_stale(item) or (again and job_ended(item) is not None)
 
 
 def tried(kube: Kube, item: dict[str, Any], live: dict[str, Any] | None) -> dict[str, Any]:

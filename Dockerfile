@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: MIT (webapp/LICENSE)
+#
 # The web app's image. Builds unchanged with docker, podman and buildah:
 #
 #   docker build -t kubernetes-django .

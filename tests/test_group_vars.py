@@ -49,8 +49,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vault.unlink()
     variables = folder / "group_vars" / "all"
     for file in variables.iterdir():
-        if file.name != "base.yml":
-            file.unlink()
+        file.unlink()
     shutil.copy(OWN / "main.yml", variables)
     return folder
 
@@ -72,7 +71,7 @@ def run(checkout: Path, program: str, *arguments: str) -> str:
 
 @pytest.mark.parametrize("playbook", ["site.yml", "playbooks/deploy.yml"])
 def test_playbook_loads_them(checkout: Path, playbook: str) -> None:
-    """site_kubeconfig comes from group_vars only: the file it names is the one that is missed."""
+    """What cluster_kubeconfig names is the file that is missed."""
     shown = run(
         checkout,
         "ansible-playbook",
@@ -109,7 +108,6 @@ def test_molecule_does_not_load_what_a_user_sets(checkout: Path) -> None:
     variables = json.loads(shown)
     assert variables["cluster_provider"] == "minikube"
     assert "django_url" not in variables
-    assert variables["site_context"] == "{{ cluster_context }}"
     assert variables["site_name"] == "{{ molecule_site }}"
 
 

@@ -15,14 +15,17 @@ ENTRY_POINT = "main"
 
 
 def load_spec(roles_path: Path, role: str) -> dict[str, dict[str, Any]]:
-    """The options of a role's entry points, all of them together.
+    """The options of a role's entry points, all of them together, without the defaults: those are in defaults/main.yml.
+
+    With a default here as well, the validator would turn a value that is deliberately none into an empty text.
 
     Args:
         roles_path: the folder of the roles.
         role: name of the role.
     """
     spec = yaml.safe_load((roles_path / role / "meta" / "argument_specs.yml").read_text())["argument_specs"]
-    return {name: option for entry in spec.values() for name, option in entry["options"].items()}
+    options = {name: option for entry in spec.values() for name, option in entry["options"].items()}
+    return {name: {key: option[key] for key in option if key != "default"} for name, option in options.items()}
 
 
 def evaluate(

@@ -132,6 +132,8 @@ def test_tests_set_what_a_new_user_has() -> None:
         pytest.skip("group_vars/all is somebody's own")
     ours, new = (yaml.safe_load((folder / "main.yml").read_text()) for folder in (OWN, theirs))
     assert ours == new, "a default was changed in one of two files: group_vars/all/main.yml, and the tests' copy of it"
+    init = ROOT / "playbooks" / "files" / "init" / "main.yml"
+    assert init.read_text() == (theirs / "main.yml").read_text(), "playbooks/init.yml writes another main.yml"
 
 
 def test_first_use_makes_vault_and_password(checkout: Path) -> None:

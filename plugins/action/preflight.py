@@ -42,6 +42,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_prox
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volume import check_volume, holds_data
 from ansible_collections.kubernetes_django.site.plugins.module_utils.keyed import keyed_checksum
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.misspelt import find_misspelt
 from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import values_of
 from ansible_collections.kubernetes_django.site.plugins.module_utils.vault_file import random_text
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import job_ended
@@ -201,7 +202,7 @@ class ActionModule(ActionBase):
             for spec in specs.values():
                 for name in checks_secrets.FROM_VAULT:
                     spec.pop(name, None)
-        findings = variables.find_misspelt(known, task_vars, all_roles)
+        findings = find_misspelt(known, task_vars, all_roles)
         values: dict[str, Any] = {}
         for role in roles:
             own, faults = variables.evaluate(self._templar, defaults, specs[role], task_vars)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -92,22 +91,4 @@ def find_blanks(values: dict[str, Any]) -> list[str]:
             findings.append(f"{name}: is empty. Give it a value: ansible-vault edit group_vars/all/vault.yml")
         elif name.startswith("secrets_postgres_") and "\n" in value:
             findings.append(f"{name}: has more than one line, and PostgreSQL's programs take one.")
-    return findings
-
-
-def find_misspelt(names: set[str], given: dict[str, Any], roles: list[str]) -> list[str]:
-    """A finding for each variable with a role's prefix that no role knows, with what was probably meant.
-
-    Args:
-        names: every variable that the roles know, as input or as a fact.
-        given: the variables of the play.
-        roles: names of the roles.
-    """
-    findings = []
-    for name in sorted(given):
-        if name in names or not name.startswith(tuple(f"{role}_" for role in roles)):
-            continue
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f" Did you mean {close[0]}?" if close else " See docs/variables.md for the ones there are."
-        findings.append(f"{name}: no role knows this variable.{hint}")
     return findings

@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: MIT (webapp/LICENSE)
+#
 # The web app's image. Builds unchanged with docker, podman and buildah:
 #
 #   docker build -t kubernetes-django .
@@ -27,7 +29,7 @@ RUN DJANGO_BUILD=true /opt/venv/bin/python -B manage.py collectstatic --noinput 
     && python3 -m compileall -q --invalidation-mode unchecked-hash /app \
     && chmod -R u=rwX,go=rX /opt/venv /app
 # What the image consists of, for who has to know what a hole concerns.
-COPY images/sbom.py /tmp/
+COPY roles/image/files/bases/sbom.py /tmp/
 ARG VERSION=
 RUN mkdir -p /sbom && python3 /tmp/sbom.py kubernetes-django "${VERSION:-unknown}" /var/lib/dpkg/status /opt/venv/lib/python3*/site-packages \
         > /sbom/kubernetes-django.cdx.json

@@ -24,8 +24,7 @@ class Project:
         self.vault.parent.mkdir(parents=True)
         (self.inventory / "hosts.yml").symlink_to(ROOT / "inventory" / "hosts.yml")
         # What a new user has, whatever this checkout's user has set.
-        for name in ("base.yml", "main.yml"):
-            (self.vault.parent / name).symlink_to(ROOT / "molecule" / "inventory" / "group_vars" / "all" / name)
+        (self.vault.parent / "main.yml").symlink_to(ROOT / "molecule" / "inventory" / "group_vars" / "all" / "main.yml")
         self.password.write_text("a password for tests\n")
         # The cluster and the data of whoever uses this machine are not looked at.
         self.kubeconfig = folder / "kubeconfig"

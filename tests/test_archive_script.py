@@ -22,7 +22,7 @@ from test_backup_scripts import OTHER, SCRIPTS, SERVERS, SITE, as_postgres, last
 __all__ = ["pytestmark"]
 
 DAYS = 7
-ENTRYPOINT = ROOT / "images" / "postgres" / "docker-entrypoint.sh"
+ENTRYPOINT = ROOT / "roles/image/files/bases/postgres/docker-entrypoint.sh"
 
 
 class Site:

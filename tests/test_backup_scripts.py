@@ -982,7 +982,7 @@ class SmallVolume:
         with (self.server.folder / "log").open("a") as log:
             place = {"env": self.server.variables | variables, "stdout": log, "stderr": log}
             while not self.ending:
-                command = [ROOT / "images" / "postgres" / "docker-entrypoint.sh", "postgres", *options]
+                command = [ROOT / "roles/image/files/bases/postgres/docker-entrypoint.sh", "postgres", *options]
                 self.process = subprocess.Popen(command, user="postgres", group="postgres", **place)
                 self.process.wait()
 

@@ -49,8 +49,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vault.unlink()
     variables = folder / "group_vars" / "all"
     for file in variables.iterdir():
-        if file.name != "base.yml":
-            file.unlink()
+        file.unlink()
     shutil.copy(OWN / "main.yml", variables)
     return folder
 
@@ -72,7 +71,7 @@ def run(checkout: Path, program: str, *arguments: str) -> str:
 
 @pytest.mark.parametrize("playbook", ["site.yml", "playbooks/deploy.yml"])
 def test_playbook_loads_them(checkout: Path, playbook: str) -> None:
-    """site_kubeconfig comes from group_vars only: the file it names is the one that is missed."""
+    """What cluster_kubeconfig names is the file that is missed."""
     shown = run(
         checkout,
         "ansible-playbook",
@@ -109,7 +108,6 @@ def test_molecule_does_not_load_what_a_user_sets(checkout: Path) -> None:
     variables = json.loads(shown)
     assert variables["cluster_provider"] == "minikube"
     assert "django_url" not in variables
-    assert variables["site_context"] == "{{ cluster_context }}"
     assert variables["site_name"] == "{{ molecule_site }}"
 
 
@@ -134,6 +132,8 @@ def test_tests_set_what_a_new_user_has() -> None:
         pytest.skip("group_vars/all is somebody's own")
     ours, new = (yaml.safe_load((folder / "main.yml").read_text()) for folder in (OWN, theirs))
     assert ours == new, "a default was changed in one of two files: group_vars/all/main.yml, and the tests' copy of it"
+    init = ROOT / "playbooks" / "files" / "init" / "main.yml"
+    assert init.read_text() == (theirs / "main.yml").read_text(), "playbooks/init.yml writes another main.yml"
 
 
 def test_first_use_makes_vault_and_password(checkout: Path) -> None:

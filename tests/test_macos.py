@@ -24,7 +24,7 @@ ELSEWHERE = re.compile(
     r"roles/minikube/tasks/(none|anew|node_log|packages|packages_available|programs?|images|host|record)\.yml"
     r"|roles/minikube/tasks/(clear|network|destroy_none)\.yml|roles/image/tasks/packages\.yml"
     r"|roles/minikube/files/(clear|restore|minikube)\.sh|roles/minikube/files/(systemctl|containerd\.init)"
-    r"|roles/(postgres|storage|django)/files/|roles/image/files/images/|roles/postgres/tasks/"
+    r"|roles/(postgres|storage|django)/files/|roles/image/files/bases/|roles/postgres/tasks/"
 )
 # What a line must not have, by what it is.
 GNU = {

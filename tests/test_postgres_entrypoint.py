@@ -72,7 +72,7 @@ class Container:
         }
         folders = [
             str(self.folders["root"]),
-            str(ROOT / "images" / "postgres"),
+            str(ROOT / "roles/image/files/bases/postgres"),
             str(self.folders["volume"]),
             str(self.folders["scripts"]),
         ]

@@ -39,7 +39,7 @@ def bill(tmp_path: Path) -> dict:
     """Of two Debian packages and of this very environment."""
     (tmp_path / "status").write_text(STATUS)
     place = Path(metadata.distribution("pytest").locate_file("")).resolve()
-    command = [sys.executable, ROOT / "images" / "sbom.py", "site", "1.2", tmp_path / "status", place]
+    command = [sys.executable, ROOT / "roles/image/files/bases/sbom.py", "site", "1.2", tmp_path / "status", place]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == text
     return json.loads(text)

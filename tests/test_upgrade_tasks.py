@@ -35,7 +35,7 @@ PLAY = """
 - hosts: localhost
   gather_facts: false
   tasks:
-    - ansible.builtin.include_role: {name: postgres, tasks_from: "{{ entry }}"}
+    - ansible.builtin.include_role: {name: kubernetes_django.site.postgres, tasks_from: "{{ entry }}"}
 """
 SERVER = {"spec": {"template": {"spec": {"containers": [{"name": "postgres", "image": "site:15"}]}}}}
 OLD = {"image": "site:15", "claim": "data"}
@@ -74,15 +74,15 @@ class Upgrade:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.calls = folder, folder / "calls"
-        modules = folder / "collections" / "ansible_collections" / "kubernetes" / "core" / "plugins" / "action"
-        roles = folder / "roles"
+        collections = folder / "collections" / "ansible_collections"
+        modules = collections / "kubernetes" / "core" / "plugins" / "action"
+        ours = collections / "kubernetes_django" / "site"
+        roles = ours / "roles"
         for path in (modules, roles / "site" / "tasks", roles / "storage" / "tasks"):
             path.mkdir(parents=True)
         for name in ("k8s", "k8s_exec", "k8s_info"):
             (modules / f"{name}.py").write_text(MODULE)
-        (modules.parent.parent.parent.parent / "kubernetes_django").symlink_to(
-            ROOT / "collections" / "ansible_collections" / "kubernetes_django"
-        )
+        (ours / "plugins").symlink_to(ROOT / "plugins")
         (roles / "storage" / "tasks" / "main.yml").write_text("[]")
         for name, tasks in SITE.items():
             (roles / "site" / "tasks" / f"{name}.yml").write_text(json.dumps(tasks))
@@ -97,7 +97,6 @@ class Upgrade:
         environment = {
             "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(self.folder / "collections"),
-            "ANSIBLE_ROLES_PATH": str(self.folder / "roles"),
             "CALLS": str(self.calls),
             "ANSWERS": json.dumps({"Look at the server": {"resources": [SERVER]}} | (answers or {})),
         }

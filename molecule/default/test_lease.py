@@ -153,7 +153,6 @@ def test_no_setting_of_ansible_is_needed(tmp_path: Path) -> None:
     """In another folder, with no ansible.cfg, a run takes the lease and gives it back."""
     ours = {
         "ANSIBLE_CONFIG": str(tmp_path / "none.cfg"),
-        "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
     }
     command = [TOOLS / "ansible-playbook", "-i", os.environ["SITE_INVENTORY"], ROOT / "playbooks" / "deploy.yml"]

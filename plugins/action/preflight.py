@@ -33,6 +33,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_clus
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_exporter import check_exporter
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_proxy import check_proxy
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.module_utils.misspelt import find_misspelt
 
 from ansible.plugins.action import ActionBase
 
@@ -144,7 +145,7 @@ class ActionModule(ActionBase):
             for spec in specs.values():
                 for name in checks_secrets.FROM_VAULT:
                     spec.pop(name, None)
-        findings = variables.find_misspelt(known, task_vars, all_roles)
+        findings = find_misspelt(known, task_vars, all_roles)
         values: dict[str, Any] = {}
         for role in roles:
             own, faults = variables.evaluate(self._templar, defaults, specs[role], task_vars)

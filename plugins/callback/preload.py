@@ -10,6 +10,7 @@ so it is told there that none is wanted.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
@@ -38,6 +39,8 @@ class CallbackModule(CallbackBase):
         if task.action.startswith("kubernetes_django.site.") and "kubeconfig" in task.args:
             if sys.platform == "darwin" and not getproxies_environment():
                 os.environ["no_proxy"] = "*"
-            import kubernetes.config  # noqa: F401 (for the workers)
+            # Where it is not there, the task says so.
+            with contextlib.suppress(ImportError):
+                import kubernetes.config  # noqa: F401 (for the workers)
 
             gc.freeze()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +71,19 @@ class Kube:
         context: name of the context in it.
 
     Raises:
-        KubeError: the file is missing or unreadable, or has no such context.
+        KubeError: the file is missing or unreadable, or has no such context; or there is no Kubernetes client.
     """
 
     def __init__(self, kubeconfig: str, context: str) -> None:
         # Imported here: it takes 0.3 s, and only the plugins that talk to a cluster should pay for it.
-        from kubernetes import config
-        from kubernetes.config import kube_config
+        try:
+            from kubernetes import config
+            from kubernetes.config import kube_config
+        except ImportError as error:
+            raise KubeError(
+                f"The Python that Ansible runs in lacks the Kubernetes client ({error}). Install it: "
+                f"{sys.executable} -m pip install kubernetes jsonpatch"
+            ) from error
 
         self.context = context
         # As kubectl takes it: several files, of which some may be missing.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +59,17 @@ RANGES = {
 
 
 def load_spec(roles_path: Path, role: str) -> dict[str, dict[str, Any]]:
-    """The options of a role's entry points, all of them together.
+    """The options of a role's entry points, all of them together, without the defaults: those are in defaults/main.yml.
+
+    With a default here as well, the validator would turn a value that is deliberately none into an empty text.
 
     Args:
         roles_path: the folder of the roles.
         role: name of the role.
     """
     spec = yaml.safe_load((roles_path / role / "meta" / "argument_specs.yml").read_text())["argument_specs"]
-    return {name: option for entry in spec.values() for name, option in entry["options"].items()}
+    options = {name: option for entry in spec.values() for name, option in entry["options"].items()}
+    return {name: {key: option[key] for key in option if key != "default"} for name, option in options.items()}
 
 
 def evaluate(
@@ -134,24 +136,6 @@ def find_blanks(values: dict[str, Any]) -> list[str]:
             findings.append(f"{name}: is empty. Give it a value: ansible-vault edit group_vars/all/vault.yml")
         elif name.startswith("secrets_postgres_") and "\n" in value:
             findings.append(f"{name}: has more than one line, and PostgreSQL's programs take one.")
-    return findings
-
-
-def find_misspelt(names: set[str], given: dict[str, Any], roles: list[str]) -> list[str]:
-    """A finding for each variable with a role's prefix that no role knows, with what was probably meant.
-
-    Args:
-        names: every variable that the roles know, as input or as a fact.
-        given: the variables of the play.
-        roles: names of the roles.
-    """
-    findings = []
-    for name in sorted(given):
-        if name in names or not name.startswith(tuple(f"{role}_" for role in roles)):
-            continue
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f" Did you mean {close[0]}?" if close else " See docs/variables.md for the ones there are."
-        findings.append(f"{name}: no role knows this variable.{hint}")
     return findings
 
 

@@ -10,7 +10,6 @@ import pytest
 from engines import user
 
 FILES = {
-    "group_vars/all/base.yml": "base",
     "group_vars/all/main.yml": "a new user's",
     "molecule/inventory/group_vars/all/main.yml": "a new user's",
     "site.yml": "site",

@@ -137,11 +137,12 @@ def clone(target: Path) -> None:
     tracked = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(tracked, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in filter(None, names.split("\0")):
-        if name.startswith(VARIABLES) and name != f"{VARIABLES}base.yml":
+        if name.startswith(VARIABLES):
             continue
         if (ROOT / name).is_symlink() or (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
+    (target / VARIABLES).mkdir(parents=True)
     shutil.copy(ROOT / "molecule" / "inventory" / VARIABLES / "main.yml", target / VARIABLES)
 
 

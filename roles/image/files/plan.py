@@ -25,7 +25,7 @@ import clusters
 import content
 from clusters import Cluster, ClusterError, Registry
 
-BASES = Path(__file__).resolve().parents[3] / "images"
+BASES = Path(__file__).resolve().parent / "bases"
 # What building takes at its peak is half of it.
 BUILD_MB = 2000
 # Used as they are: from a registry it is the cluster that pulls them.

@@ -31,7 +31,7 @@ from clusters import ClusterError, Registry
 from commands import CommandError, ask, perform
 
 # The Dockerfile takes it from there as well.
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "images"))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "bases"))
 
 import sbom
 

@@ -7,7 +7,7 @@ class ModuleDocFragment:
     """Options of the connection, and of the place in the cluster."""
 
     DOCUMENTATION = """
-author: [The contributors of kubernetes-django (!UNKNOWN)]
+author: [The kubernetes-django contributors (!UNKNOWN)]
 options:
   kubeconfig:
     description: The kubeconfig file, or several with colons between them.

@@ -6,7 +6,7 @@ short_description: Give variables of a vault new random values
 description:
   - The other lines of the vault stay as they are, comments as well.
   - The new file takes the old one's place in one step, encrypted with the password of this run.
-author: [The contributors of kubernetes-django (!UNKNOWN)]
+author: [The kubernetes-django contributors (!UNKNOWN)]
 options:
   path:
     description: The file of the vault. It has to be encrypted as a whole.

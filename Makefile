@@ -9,7 +9,7 @@ export PATH
 export OBJC_DISABLE_INITIALIZE_FORK_SAFETY := YES
 PYTHON ?= python3
 
-.PHONY: help deploy test test-all survive lint destroy lock
+.PHONY: help deploy test test-all survive lint docs destroy lock
 .DEFAULT_GOAL := help
 
 help: ## Show the commands
@@ -26,13 +26,16 @@ test: ## Run the tests, the short form of every promise
 
 test-all: ## Run the long tests as well; goes on where it was stopped
 	@scripts/test --go-on lint unit unit_long webapp webapp_long molecule release release_long survive survive_long storage \
-		backup_restore rotate upgrade external_db project hardening check ingress clouds registry engines docker judges
+		backup_restore rotate upgrade external_db project hardening check ingress clouds registry engines docker judges docs
 
 survive: ## Break things on purpose, the cluster's own among them, and print what each cost
 	@scripts/test survive survive_long
 
 lint: ## Look at the text of everything
 	@scripts/test lint
+
+docs: .venv/.installed .venv-docs/.installed ## Make the docs a site, in .run/docs
+	@.venv-docs/bin/python scripts/build-docs
 
 lock: ## Pin the newest versions that requirements.in and its likes allow, with hashes
 	@scripts/lock
@@ -59,4 +62,10 @@ JUDGES_REQUIREMENTS := tests/judges/requirements.txt roles/minikube/files/go/req
 .venv-judges/.installed: $(JUDGES_REQUIREMENTS)
 	@rm -rf .venv-judges && $(PYTHON) -m venv .venv-judges
 	@.venv-judges/bin/pip install --quiet --require-hashes $(JUDGES_REQUIREMENTS:%=--requirement %)
+	@touch $@
+
+# Sphinx, and what makes pages of the roles and plugins.
+.venv-docs/.installed: docs/requirements.txt
+	@rm -rf .venv-docs && $(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/pip install --quiet --require-hashes --requirement docs/requirements.txt
 	@touch $@

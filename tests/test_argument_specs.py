@@ -1,4 +1,4 @@
-"""Every role says what it takes, and says the same in its defaults."""
+"""Every role says what it takes, and says the same in its defaults and its README."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, Project
 
 ROLES = sorted(path.parent for path in ROOT.glob("roles/*/tasks"))
 
@@ -46,11 +46,33 @@ def test_every_entry_point_exists(role: Path) -> None:
         assert (role / "tasks" / f"{entry}.yml").exists(), entry
 
 
-def test_page_of_variables_is_up_to_date() -> None:
+def test_page_of_variables_and_readmes_are_up_to_date() -> None:
     check = subprocess.run(
         [sys.executable, ROOT / "scripts" / "document-variables", "--check"],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert check.returncode == 0, check.stderr
+    assert check.returncode == 0, check.stdout + check.stderr
+
+
+def readme_play(role: Path) -> str:
+    """The play in a role's README."""
+    return (role / "README.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+
+
+def test_ansible_accepts_the_plays_of_the_readmes(shared_project: Project, tmp_path: Path) -> None:
+    (tmp_path / "playbooks").symlink_to(ROOT / "playbooks")
+    plays = [tmp_path / f"{role.name}.yml" for role in ROLES]
+    for role, play in zip(ROLES, plays, strict=True):
+        play.write_text(readme_play(role))
+    check = shared_project.run("--syntax-check", *map(str, plays))
+    assert check.returncode == 0, check.stdout + check.stderr
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)
+def test_play_of_the_readme_sets_documented_variables(role: Path) -> None:
+    used = [each for play in yaml.safe_load(readme_play(role)) for each in play.get("roles", [])]
+    assert used or role.name == "site"
+    for each in used:
+        assert set(each.get("vars", {})) <= set(options_of(ROOT / "roles" / each["role"]))

@@ -1,22 +1,4 @@
-"""Makes a CA of the site's where it has none, and a server's certificate where it has none that is good for long.
-
-Arguments:
-    kubeconfig, context, namespace, labels: where, and the labels of what is made.
-    name: of the server. The Secret NAME-ca-key gets the CA with its key, and no pod mounts it; NAME-tls gets the
-        server's certificate and key.
-    title: what the CA is called; PostgreSQL if not given.
-    secret_type: of the Secret NAME-tls; Opaque if not given. One of another type is made anew.
-    ca_secret: the Secret that gets the CA's certificate, for clients.
-    service, names: name of the server's Service, empty where clients use none, and more DNS names that they know it by.
-    days: how long a new certificate is good, in days.
-    renew_days: a certificate with no more than these days left is made anew.
-
-Returns:
-    made: what was made.
-    checksum: SHA-256 of the server's certificate.
-
-In a plugin, so that no private key passes through a variable of Ansible's.
-"""
+"""Makes a CA of the site's where it has none, and a server's certificate where it has none that is good for long."""
 
 from __future__ import annotations
 
@@ -30,7 +12,7 @@ from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action
 
 
 class ActionModule(KubeAction):
-    """Ansible's side of it: see the module's docstring."""
+    """Ansible's side of it: see plugins/modules/certificate.py."""
 
     _DRY_RUN = {"changed": True, "made": [], "checksum": ""}  # noqa: RUF012 (as in its parent)
     _VALID_ARGS = frozenset(

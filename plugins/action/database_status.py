@@ -1,14 +1,4 @@
-"""Asks the database in the cluster how it is.
-
-Arguments:
-    kubeconfig, context, namespace: where.
-    pod, port, database: of the server.
-    questions: SQL that answers with a line each.
-    certificate_secret: the Secret with its certificate, or empty.
-
-Returns:
-    lines: what there is to tell, a line each.
-"""
+"""Asks the database in the cluster how it is."""
 
 from __future__ import annotations
 
@@ -23,7 +13,7 @@ from ansible.plugins.action import ActionBase
 
 
 class ActionModule(ActionBase):
-    """Ansible's side of it: see the module's docstring."""
+    """Ansible's side of it: see plugins/modules/database_status.py."""
 
     _requires_connection = False
     _VALID_ARGS = frozenset(

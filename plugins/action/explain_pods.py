@@ -1,11 +1,4 @@
-"""Prints and keeps what is known of a site's pods: states, events, last log lines.
-
-Arguments:
-    kubeconfig, context, namespace: where.
-    site_name: whose pods.
-    log_dir: folder that keeps the report.
-    log_lines: how many of a container's last log lines the report shows.
-"""
+"""Prints and keeps what is known of a site's pods: states, events, last log lines."""
 
 from __future__ import annotations
 
@@ -18,7 +11,7 @@ from ansible.plugins.action import ActionBase
 
 
 class ActionModule(ActionBase):
-    """Ansible's side of it: see the module's docstring."""
+    """Ansible's side of it: see plugins/modules/explain_pods.py."""
 
     _requires_connection = False
     _VALID_ARGS = frozenset(("kubeconfig", "context", "namespace", "site_name", "log_dir", "log_lines"))

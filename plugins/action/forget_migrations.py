@@ -1,10 +1,4 @@
-"""Deletes the Jobs of migrations, and what the releases say of them, so that the next deploy migrates again.
-
-Arguments:
-    kubeconfig, context, namespace: where.
-    site_name: whose.
-    job: the one Job that the releases are to say nothing of; all Jobs stay. Without it, all are forgotten and deleted.
-"""
+"""Deletes the Jobs of migrations, and what the releases say of them, so that the next deploy migrates again."""
 
 from __future__ import annotations
 
@@ -16,7 +10,7 @@ from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action
 
 
 class ActionModule(KubeAction):
-    """Ansible's side of it: see the module's docstring."""
+    """Ansible's side of it: see plugins/modules/forget_migrations.py."""
 
     _VALID_ARGS = frozenset(("kubeconfig", "context", "namespace", "site_name", "job"))
 

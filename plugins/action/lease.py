@@ -1,12 +1,4 @@
-"""Takes the lease of a site, see module_utils/lease.py.
-
-Arguments:
-    kubeconfig, context, namespace: where.
-    seconds: duration of the lease.
-
-Returns:
-    ansible_facts: `site_lease`, namespace and holder of the lease.
-"""
+"""Takes the lease of a site, see module_utils/lease.py."""
 
 from __future__ import annotations
 
@@ -19,7 +11,7 @@ from ansible.plugins.action import ActionBase
 
 
 class ActionModule(ActionBase):
-    """Ansible's side of it: see the module's docstring."""
+    """Ansible's side of it: see plugins/modules/lease.py."""
 
     _requires_connection = False
     _VALID_ARGS = frozenset(("kubeconfig", "context", "namespace", "seconds"))

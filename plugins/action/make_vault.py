@@ -1,18 +1,4 @@
-"""Makes the vault of a site, encrypted with the password of this run; a vault that is there is left alone.
-
-Arguments:
-    path: the file.
-    header: comment at its top.
-    values: list of {name, length, secret, key}: the variable; how many random characters it gets, 0 for none; and the
-        Secret and key where the site in the cluster has its value, of the key .dockerconfigjson the logins in it.
-    recover: empty makes a vault only where no site and no data is there that another one belongs to. `true` writes one
-        from the site's Secrets. `reset` makes one with new values all the same.
-    kubeconfig, context, namespace, site_name: where the site is.
-    claim, volume, directory: the names of its claim and volume, and the folder of its data, if that is on this machine.
-
-In a plugin, not in a shell: the values go through no other process, and whatever password source the run uses is the
-one that encrypts.
-"""
+"""Makes the vault of a site, encrypted with the password of this run; a vault that is there is left alone."""
 
 from __future__ import annotations
 
@@ -35,7 +21,7 @@ Secrets = dict[str, dict[str, str]]
 
 
 class ActionModule(ActionBase):
-    """Ansible's side of it: see the module's docstring."""
+    """Ansible's side of it: see plugins/modules/make_vault.py."""
 
     _requires_connection = False
     _VALID_ARGS = frozenset(

@@ -1,22 +1,7 @@
 """Renders templates, and asks the API server whether applying them would change anything.
 
-Arguments:
-    kubeconfig, context: where.
-    templates: files of the role's templates/.
-    workloads: list of {kind, name} that have to be ready.
-    namespace: the namespace of these workloads.
-    again: whether a Job that has ended is to run once more.
-
-Returns:
-    definitions: the objects, to be given to kubernetes.core.k8s.
-    differs: "Kind/name" of each that is missing or that a server-side apply would change.
-    diff: how, for --diff.
-    stale: those Jobs, as {name, namespace}, that have to go first: they failed, never ran, or are to run again.
-    not_ready: those of the workloads that are not ready as they stand.
-
-A task of kubernetes.core.k8s costs about a second before it sends its first request; where nothing differs, which the
-API server itself says by a dry run, it is not needed. What was changed by hand differs, and is put back; what was added
-by hand as well, but for a run with --check, which owns nothing.
+A task of kubernetes.core.k8s costs about a second before it sends its first request. Where nothing differs, none is
+needed.
 """
 
 from __future__ import annotations
@@ -39,7 +24,7 @@ SERVERS_OWN = {"managedFields", "resourceVersion", "uid", "creationTimestamp", "
 
 
 class ActionModule(ActionBase):
-    """Ansible's side of it: see the module's docstring."""
+    """Ansible's side of it: see plugins/modules/plan.py."""
 
     _requires_connection = False
     _VALID_ARGS = frozenset(("kubeconfig", "context", "templates", "workloads", "namespace", "again"))

@@ -1,17 +1,4 @@
-"""Finds everything that is wrong before anything is touched: in the variables of all roles, and in the cluster.
-
-Arguments:
-    kubeconfig, context: where.
-    roles: the roles whose variables are validated.
-    roles_path: the folder they are in.
-    namespace_labels: the labels that the namespace is to have.
-    prepared_annotation: the annotation of a volume whose directory was prepared.
-    backups: whether this run works with backups: then their volume is looked at.
-    only_variables: look at the variables and leave the cluster alone, which may not be there yet.
-
-Returns:
-    ansible_facts: what the roles need to know of the cluster, see FACTS.
-"""
+"""Finds everything that is wrong before anything is touched: in the variables of all roles, and in the cluster."""
 
 from __future__ import annotations
 
@@ -87,7 +74,7 @@ FACTS = {
 
 
 class ActionModule(ActionBase):
-    """Ansible's side of it: see the module's docstring."""
+    """Ansible's side of it: see plugins/modules/preflight.py."""
 
     _requires_connection = False
     _VALID_ARGS = frozenset(

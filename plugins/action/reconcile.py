@@ -1,25 +1,4 @@
-"""Brings a running PostgreSQL to what its mounted files say: certificate, settings, roles, passwords, extensions.
-
-Arguments:
-    kubeconfig, context, namespace: where.
-    pod, port, database: of the server.
-    files: path of each mounted file -> its SHA-256.
-    secrets: folder -> the Secret that is mounted there.
-    mark: what tells these files and Secrets from others; it is noted on the pod.
-    scripts: paths of those among them that are run, as the superuser: SQL, and bash, which finds the server by PGPORT.
-    logins: folders with the mounted files `user` (the superuser's has none) and `password`.
-    adopt: give the roles the mounted passwords, whatever they have now. Without it a role that is there must have the
-        mounted password already.
-    extensions: names of the extensions that are meant to be there.
-    timeout: seconds that a restart may take.
-
-Returns:
-    reloaded, restarted: what was done, and `settings`, those that needed a restart.
-    not_wanted: extensions that are there and not in the list; they are left alone.
-
-A changed file is waited for and loaded without a restart. A setting that only a start can change restarts the server.
-What was done is noted on the pod, so that preflight can tell whether there is anything to do; a new pod has no note.
-"""
+"""Brings a running PostgreSQL to what its mounted files say: certificate, settings, roles, passwords, extensions."""
 
 from __future__ import annotations
 
@@ -46,7 +25,7 @@ SELECT 'extension', extname FROM pg_extension WHERE extname <> 'plpgsql';
 
 
 class ActionModule(KubeAction):
-    """Ansible's side of it: see the module's docstring."""
+    """Ansible's side of it: see plugins/modules/reconcile.py."""
 
     _VALID_ARGS = frozenset(
         (

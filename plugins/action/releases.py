@@ -1,15 +1,4 @@
-"""Lists the releases of a site, and finds one of them.
-
-Arguments:
-    kubeconfig, context, namespace: where.
-    deployment: name of the site's Deployment.
-    find: whether to find the release to roll back to.
-    wanted: its name (the image's tag), image or revision; empty for the one before.
-
-Returns:
-    lines: a table for people.
-    live, target: with find, the release that is live and the one that was found (name, label, image, revision).
-"""
+"""Lists the releases of a site, and finds one of them."""
 
 from __future__ import annotations
 
@@ -22,7 +11,7 @@ from ansible.plugins.action import ActionBase
 
 
 class ActionModule(ActionBase):
-    """Ansible's side of it: see the module's docstring."""
+    """Ansible's side of it: see plugins/modules/releases.py."""
 
     _requires_connection = False
     _VALID_ARGS = frozenset(("kubeconfig", "context", "namespace", "deployment", "find", "wanted"))

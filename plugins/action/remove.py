@@ -1,19 +1,4 @@
-"""Deletes objects by kind, and by name or labels, and waits until they are gone, those that they own included.
-
-Arguments:
-    kubeconfig, context: where.
-    kinds: the kinds, in the order in which they are deleted; all of them go at the same time.
-    namespace: of those kinds that have one.
-    name: the one object of each kind; without it all that bear `labels`.
-    labels: what the objects have to bear.
-    timeout: seconds until waiting for them counts as a failure.
-
-Returns:
-    removed: what was deleted, as kind/name.
-
-kubernetes.core would wait for one kind before it begins with the next: pods that take their time to stop would take it
-one after the other.
-"""
+"""Deletes objects by kind, and by name or labels, and waits until they are gone, those that they own included."""
 
 from __future__ import annotations
 
@@ -28,7 +13,7 @@ SAY_SECONDS = 5
 
 
 class ActionModule(KubeAction):
-    """Ansible's side of it: see the module's docstring."""
+    """Ansible's side of it: see plugins/modules/remove.py."""
 
     _VALID_ARGS = frozenset(("kubeconfig", "context", "kinds", "namespace", "name", "labels", "timeout"))
 

@@ -1,11 +1,4 @@
-"""Gives variables of a vault new random values; its other lines stay as they are, comments as well.
-
-Arguments:
-    path: the file.
-    values: name of each variable to the number of random characters it gets.
-
-The new file takes the old one's place in one step, encrypted with the password of this run.
-"""
+"""Gives variables of a vault new random values; its other lines stay as they are, comments as well."""
 
 from __future__ import annotations
 
@@ -20,7 +13,7 @@ from ansible.plugins.action import ActionBase
 
 
 class ActionModule(ActionBase):
-    """Ansible's side of it: see the module's docstring."""
+    """Ansible's side of it: see plugins/modules/renew_vault.py."""
 
     _requires_connection = False
     _VALID_ARGS = frozenset(("path", "values"))

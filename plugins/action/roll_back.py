@@ -1,18 +1,4 @@
-"""Gives Deployments the pod template of a former release.
-
-Arguments:
-    kubeconfig, context, namespace: where.
-    deployments: names; the first one is the site's, the others run beside it.
-    revision: the revision of the first one to go to; the others go to their newest release with the same image.
-        Without it: the release that still serves while the newest does not become ready, and this waits for its pods.
-    cause: why the newest release failed. The task then fails as well, with the cause and what was put back.
-    timeout: seconds to wait for the pods.
-
-Returns:
-    workloads: what to wait for, list of {kind, name}.
-
-Migrations are not reversed.
-"""
+"""Gives Deployments the pod template of a former release."""
 
 from __future__ import annotations
 
@@ -29,7 +15,7 @@ LOOK_SECONDS = 0.3
 
 
 class ActionModule(ActionBase):
-    """Ansible's side of it: see the module's docstring."""
+    """Ansible's side of it: see plugins/modules/roll_back.py."""
 
     _requires_connection = False
     _VALID_ARGS = frozenset(("kubeconfig", "context", "namespace", "deployments", "revision", "cause", "timeout"))

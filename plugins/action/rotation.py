@@ -1,19 +1,4 @@
-"""Lets the site log in by a stand-in while its password is changed, so that no login fails.
-
-Arguments:
-    kubeconfig, context, namespace, labels: where, and the labels of what is made.
-    state: `begin` before the Secrets change, `end` when every workload has the new ones.
-    pod, port, database: of the server; an empty pod where it runs elsewhere.
-    user: the app's role.
-    secret: the Secret with its login.
-    stand_in: the Secret with the stand-in's login. While it is there, a rotation is under way.
-    app: whether the app's password changes. The stand-in is a member of the app's role and acts as it.
-    new_key: the new SECRET_KEY, where it changes, else empty.
-    settings_secret, fallbacks_secret: the Secret with the current one, and that for the keys accepted beside it.
-    timeout: seconds that a rollout may take.
-
-Each step can be done again: a run that was stopped at any moment is finished by the next one.
-"""
+"""Lets the site log in by a stand-in while its password is changed, so that no login fails."""
 
 from __future__ import annotations
 
@@ -39,7 +24,7 @@ LOOK_SECONDS = 0.3
 
 
 class ActionModule(KubeAction):
-    """Ansible's side of it: see the module's docstring."""
+    """Ansible's side of it: see plugins/modules/rotation.py."""
 
     _VALID_ARGS = frozenset(
         (

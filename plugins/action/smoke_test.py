@@ -1,24 +1,5 @@
 """Asks the site for a page: through the API server, and by the ways that its users come, as far as they lead from here.
 
-Arguments:
-    kubeconfig, context, namespace: where.
-    service: the Service, whose port is called http.
-    path: what to ask for.
-    status: the HTTP statuses that count as an answer.
-    timeout: seconds until anything else counts as a failure, for each way.
-    host: the Host that the site knows.
-    behind_tls: whether the site expects a proxy that speaks TLS in front.
-    given: the URL at which the user says that the site is, or nothing: a wrong answer there is a failure, but for one
-        that only what stands in front of the site gives while the site itself is well.
-    origins: the URLs of its Ingress. What is between them and the site may take its time: a wrong answer is a warning.
-    ca_secret: the Secret with the CA that the Ingress' certificate may be of, or nothing.
-    nodes: the URLs of the node port, asked where neither of these is there; they need not lead anywhere from here.
-    hint: the command that opens the site from anywhere.
-
-Returns:
-    url: where the site is for its users, or nothing where that takes the hint's command.
-    told: the same for people, a sentence.
-
 In a plugin: ansible.builtin.uri starts a process for it, a tenth of a second deploy's time.
 """
 
@@ -44,7 +25,7 @@ IN_FRONT = {401, 403, 407, 502, 503, 504}
 
 
 class ActionModule(KubeAction):
-    """Ansible's side of it: see the module's docstring."""
+    """Ansible's side of it: see plugins/modules/smoke_test.py."""
 
     _VALID_ARGS = frozenset(
         (

@@ -1,24 +1,4 @@
-"""Waits until workloads are ready, says what it waits for, and explains the failure as soon as the cluster knows.
-
-Of a Job that runs it says what that wrote last, such as how far a restore is.
-
-Arguments:
-    kubeconfig, context: where.
-    namespace: the namespace of the workloads that name none.
-    workloads: list of {kind, name, namespace, on_failure}; Job, Deployment, StatefulSet or PersistentVolumeClaim.
-        on_failure is a sentence for the end of the message.
-    timeout: seconds until waiting itself counts as a failure, not counted while a node is being made.
-    node_patience: seconds that an autoscaler may take to make a node.
-    log_dir: folder that keeps the report of a failure.
-    log_lines: how many of a container's last log lines the report shows; a Job's log is shown whole.
-
-Returns:
-    seconds: how long it waited.
-    logs: for each Job its log, so that the caller can show what it did.
-
-kubernetes.core waits for some kinds only, takes a failed Job for one that still runs, and does not look at the pods,
-so a mistyped image costs its whole timeout; hence this.
-"""
+"""Waits until workloads are ready, says what it waits for, and explains the failure as soon as the cluster knows."""
 
 from __future__ import annotations
 
@@ -49,7 +29,7 @@ SAY_SECONDS = 5
 
 
 class ActionModule(ActionBase):
-    """Ansible's side of it: see the module's docstring."""
+    """Ansible's side of it: see plugins/modules/wait.py."""
 
     _requires_connection = False
     _VALID_ARGS = frozenset(

@@ -18,15 +18,15 @@ DOCUMENTATION = """
       kubeconfig:
         type: path
         required: true
-        description: [The kubeconfig.]
+        description: The kubeconfig.
       context:
         type: str
         required: true
-        description: [The context in it.]
+        description: The context in it.
       images:
         type: str
         default: ""
-        description: [How the names of the images begin that are asked for.]
+        description: How the names of the images begin that are asked for.
 """
 EXAMPLES = """
 - ansible.builtin.debug:
@@ -38,14 +38,14 @@ RETURN = """
       type: list
       elements: dict
       contains:
-        error: {type: str, description: [Why the cluster said nothing; empty.]}
-        count: {type: int, description: [How many nodes there are; 0 for an account that may not look.]}
-        platforms: {type: list, description: [Those that pods can run on, such as C(linux/amd64).]}
-        names: {type: list, description: [Names of the nodes, 100 at most.]}
-        images: {type: list, description: [Names of images that every node has.]}
-        minikube: {type: str, description: [The profile, where minikube made the nodes.]}
-        k3s: {type: bool, description: [Whether they run k3s.]}
-        here: {type: bool, description: [Whether one of them is this machine.]}
+        error: {type: str, description: "Why the cluster said nothing; empty."}
+        count: {type: int, description: "How many nodes there are; 0 for an account that may not look."}
+        platforms: {type: list, description: "Those that pods can run on, such as C(linux/amd64)."}
+        names: {type: list, description: "Names of the nodes, 100 at most."}
+        images: {type: list, description: "Names of images that every node has."}
+        minikube: {type: str, description: "The profile, where minikube made the nodes."}
+        k3s: {type: bool, description: "Whether they run k3s."}
+        here: {type: bool, description: "Whether one of them is this machine."}
 """
 # What is given to a program as an argument has an end; only small clusters take images node by node.
 MOST_NAMES = 100

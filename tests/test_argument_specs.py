@@ -75,4 +75,4 @@ def test_play_of_the_readme_sets_documented_variables(role: Path) -> None:
     used = [each for play in yaml.safe_load(readme_play(role)) for each in play.get("roles", [])]
     assert used or role.name == "site"
     for each in used:
-        assert set(each.get("vars", {})) <= set(options_of(ROOT / "roles" / each["role"]))
+        assert set(each.get("vars", {})) <= set(options_of(ROOT / "roles" / each["role"].split(".")[-1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tarfile
@@ -10,60 +9,18 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from somebody import Home
 
 sys.path.insert(0, str(ROOT / "roles" / "image" / "files"))
 
 import content
 
-TOOLS = ROOT / ".venv" / "bin"
 VERBS = sorted(path.stem for path in ROOT.glob("playbooks/*.yml"))
 # What an artifact holds; whatever else comes into the checkout has to be thought of in galaxy.yml.
 HOLDS = {
     *("MANIFEST.json", "FILES.json", "README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "LICENSE"),
     *("changelogs", "docs", "meta", "playbooks", "plugins", "roles", "webapp", "Dockerfile", ".dockerignore"),
 }
-
-
-class Home:
-    """Somebody's home, with the collection installed, and an empty folder to work in."""
-
-    def __init__(self, folder: Path) -> None:
-        self.home, self.folder = folder / "home", folder / "site"
-        self.home.mkdir()
-        self.folder.mkdir()
-        self.collection = self.home / ".ansible/collections/ansible_collections/kubernetes_django/site"
-        place = ["--output-path", str(folder)]
-        subprocess.run([TOOLS / "ansible-galaxy", "collection", "build", *place], cwd=ROOT, check=True)
-        self.artifact = folder / "kubernetes_django-site-0.9.0.tar.gz"
-        # kubernetes.core is there, in .venv: nothing is asked of a server.
-        installed = self.run("ansible-galaxy", "collection", "install", "--offline", str(self.artifact))
-        assert installed.returncode == 0, installed.stdout + installed.stderr
-
-    def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run one of Ansible's programs in the folder, with no setting of this checkout's."""
-        settings = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-        settings |= {"HOME": str(self.home), "KUBECONFIG": "/nonexistent/config", "ANSIBLE_NOCOLOR": "1"}
-        return subprocess.run(
-            [TOOLS / program, *arguments],
-            cwd=self.folder,
-            env=settings,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def play(self, *arguments: str) -> str:
-        """Run ansible-playbook, which has to succeed; return what it prints."""
-        run = self.run("ansible-playbook", *arguments)
-        assert run.returncode == 0, run.stdout + run.stderr
-        return run.stdout
-
-    def files(self) -> dict[str, bytes]:
-        """What is in the folder."""
-        return {
-            str(path.relative_to(self.folder)): path.read_bytes() for path in self.folder.rglob("*") if path.is_file()
-        }
 
 
 @pytest.fixture(scope="module")

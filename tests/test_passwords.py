@@ -251,11 +251,13 @@ def test_role_hands_on_keyed_checksums(shared_project: Project, tmp_path: Path) 
     told = "{{ {'all': __secrets_all, 'found': found, 'external': postgres_external_checksum} | to_json }}"
     play = {
         "hosts": "localhost",
-        "vars_files": [f"{ROOT}/roles/secrets/{folder}/main.yml" for folder in ("defaults", "vars")],
+        "vars_files": [
+            f"{ROOT}/roles/{place}/main.yml" for place in ("postgres/defaults", "secrets/defaults", "secrets/vars")
+        ],
         "vars": {
             "found": tasks[0]["ansible.builtin.set_fact"]["secrets_checksums"],
-            "secrets_postgres_app_password": "hunter2",
-            "secrets_django_secret_key": KEY,
+            "vault_postgres_app_password": "hunter2",
+            "vault_django_secret_key": KEY,
         },
         "tasks": [{"ansible.builtin.copy": {"content": told, "dest": f"{tmp_path}/told", "mode": "0600"}}],
     }

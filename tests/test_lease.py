@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.kubernetes_django.site.plugins.module_utils import lease
 
+ROOT = Path(__file__).resolve().parent.parent
 PLACE = {"kubeconfig": "", "context": "", "namespace": "shop"}
 ME, OTHER = "me@here", "other@there"
 
@@ -67,3 +69,32 @@ def test_lease_that_went_with_its_namespace_ends_no_run(run: subprocess.Popen) -
     Kube.lease = None
     time.sleep(1.5)
     assert run.poll() is None
+
+
+# A run that is killed while its worker takes the lease: the worker looks at its run when that is no more.
+KILLED = """
+import multiprocessing, os, signal, time
+from ansible_collections.kubernetes_django.site.plugins.module_utils import lease
+
+def worker(run):
+    while os.getppid() == run:
+        time.sleep(0.01)
+    print(run, lease.run_process(), lease.Process(lease.run_process()).ended(0.1), flush=True)
+
+multiprocessing.get_context("fork").Process(target=worker, args=(os.getpid(),)).start()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_8_lease_that_a_killed_run_takes_is_given_back() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", KILLED],
+        env={"PYTHONPATH": str(ROOT / "collections")},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    own, found, ended = run.stdout.split()
+    assert found == own
+    assert ended == "True"

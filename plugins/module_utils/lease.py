@@ -12,6 +12,7 @@ import contextlib
 import datetime
 import getpass
 import json
+import multiprocessing
 import os
 import secrets
 import select
@@ -68,12 +69,21 @@ def acquire(kube: Kube, place: dict[str, str], mine: str, seconds: int) -> tuple
             if time.monotonic() - since < lasts:
                 time.sleep(LOOK_SECONDS)
                 continue
-        who = f"{getpass.getuser()}@{socket.gethostname()}/{os.getppid()}/{secrets.token_hex(4)}"
+        who = f"{getpass.getuser()}@{socket.gethostname()}/{run_process()}/{secrets.token_hex(4)}"
         if take(kube, place["namespace"], old, who, seconds):
             keep(place, who, seconds)
             return who, ""
         # Another run was faster: its lease is looked at from now on.
         seen, since = None, time.monotonic()
+
+
+def run_process() -> int:
+    """The id of ansible-playbook's process, which has started the worker that runs this task.
+
+    Not that of the worker's parent: where the run was killed, that is process 1, which would keep the lease for ever.
+    """
+    run = multiprocessing.parent_process()
+    return run.pid if run and run.pid else os.getppid()
 
 
 def holder_of(lease: dict | None) -> str:
@@ -135,7 +145,7 @@ def accepted(kube: Kube, method: str, path: str, body: dict[str, Any]) -> bool:
 def keep(place: dict[str, str], who: str, seconds: int) -> None:
     """Start the process that renews the lease until this run ends: see `renew_until_end`."""
     # A process, not a plugin: a callback would need a setting in ansible.cfg, which other folders and AWX do not have.
-    told = json.dumps({"place": place, "who": who, "seconds": seconds, "pid": os.getppid()})
+    told = json.dumps({"place": place, "who": who, "seconds": seconds, "pid": run_process()})
     process = subprocess.Popen(  # noqa: S603 (this file itself)
         [sys.executable, __file__],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[5])},

@@ -42,11 +42,9 @@ def test_artifact_has_what_a_user_needs_and_nothing_else(installed: Home) -> Non
     with tarfile.open(installed.artifact) as archive:
         names = [member.name for member in archive if not member.isdir()]
     assert {name.split("/")[0] for name in names} == HOLDS
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    others = subprocess.run(
-        ["git", "ls-files", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert set(names) - {"MANIFEST.json", "FILES.json"} <= {*tracked, *others}
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    known = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert set(names) - {"MANIFEST.json", "FILES.json"} <= set(known)
     assert not [name for name in names if name.startswith("webapp/tests") or "vault-password" in name]
 
 

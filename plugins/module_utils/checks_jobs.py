@@ -5,14 +5,15 @@ from __future__ import annotations
 from ansible_collections.kubernetes_django.site.plugins.module_utils import releases
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_upgrade import check_unfinished
 from ansible_collections.kubernetes_django.site.plugins.module_utils.site_state import Found, SiteState
-from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import job_ended
+from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import job_ended, job_is_stale
 
 
 def check_jobs(site: SiteState) -> Found:
     """What became of the site's Jobs; an upgrade that was killed has to end first. A site can be taken away before."""
     jobs, namespace = site.list_own("Job"), site.values["site_namespace"]
     said = releases.migrated(site.kube, site.values["site_name"], namespace) if site.namespace else []
-    facts = {"site_completed_jobs": completed_jobs(jobs, said), "site_failed_jobs": failed_jobs(jobs)}
+    failed = [job["metadata"]["name"] for job in jobs if job_is_stale(job)]
+    facts = {"site_completed_jobs": completed_jobs(jobs, said), "site_failed_jobs": failed}
     closed = site.facts.get("site_database", {}).get("closed", False)
     return facts, check_unfinished(site.values, jobs, closed) if "namespace_quota" in site.values else []
 
@@ -24,15 +25,3 @@ def completed_jobs(jobs: list[dict], migrated: list[str]) -> list[str]:
     """
     ended = {job["metadata"]["name"]: job_ended(job) for job in jobs}
     return [name for name in sorted(ended | dict.fromkeys(migrated)) if ended.get(name, "Complete") == "Complete"]
-
-
-def failed_jobs(jobs: list[dict]) -> list[str]:
-    """Names of the Jobs that are Failed, or whose pod never ran (no image, no node): they would go on waiting.
-
-    One whose pod runs is left alone.
-    """
-    return [
-        job["metadata"]["name"]
-        for job in jobs
-        if job_ended(job) == "Failed" or (job_ended(job) is None and not job["status"].get("ready"))
-    ]

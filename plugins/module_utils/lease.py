@@ -83,7 +83,7 @@ def run_process() -> int:
     Not that of the worker's parent: where the run was killed, that is process 1, which would keep the lease for ever.
     """
     run = multiprocessing.parent_process()
-    return run.pid if run and run.pid else os.getppid()
+    return run.pid if run else os.getppid()
 
 
 def holder_of(lease: dict | None) -> str:

@@ -46,6 +46,7 @@ FACTS = {
     "site_ingress_needs_certificate",
     "site_django_replicas",
     "site_secrets",
+    "site_secret_checksums",
     "site_identity",
     "site_lease",
     "site_labels",

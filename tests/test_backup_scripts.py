@@ -756,6 +756,33 @@ def test_restore_by_the_owner_needs_two_rights(server: Server) -> None:
         server.sql('revoke connect on database postgres from "the owner"')
 
 
+def test_restore_by_the_owner_beside_autovacuum(server: Server) -> None:
+    """Which runs as nobody: only a superuser may end it."""
+    before = server.sql(CHECKSUM)
+    name = server.backup()
+    owner = {"LOGIN": str(server.folder / "owner"), "OWNER": ""}
+    slow = "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_scale_factor = 0"
+    busy = "select count(*) from pg_stat_activity where backend_type = 'autovacuum worker' and datname like 'the %'"
+    server.sql('ALTER ROLE "the owner" CREATEDB; GRANT pg_signal_backend TO "the owner"')
+    server.sql('grant connect on database postgres to "the owner"')
+    server.sql("alter system set autovacuum_naptime = 1")
+    server.sql(f"select pg_reload_conf(); alter table note set ({slow}, autovacuum_vacuum_threshold = 1)")
+    try:
+        server.sql("delete from note where id <= 100")
+        end = time.monotonic() + 30
+        while server.sql(busy) == "0":
+            assert time.monotonic() < end, "autovacuum has come"
+            time.sleep(0.1)
+        run = server.script("restore", RESTORE=name, **owner)
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert server.sql(CHECKSUM) == before
+    finally:
+        server.sql("alter system reset autovacuum_naptime")
+        server.sql("select pg_reload_conf()")
+        server.sql('ALTER ROLE "the owner" NOCREATEDB; REVOKE pg_signal_backend FROM "the owner"')
+        server.sql('revoke connect on database postgres from "the owner"')
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_restore_ended_at_any_moment_converges(server: Server, how: int) -> None:
     before = server.sql(CHECKSUM)

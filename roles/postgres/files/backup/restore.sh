@@ -20,11 +20,12 @@ admin() { sql postgres --set new="$new" --set replaced="$replaced" "$@"; }
 number_of() { admin --set name="$1" <<< "select oid from pg_database where datname = :'name'"; }
 has() { [[ $(admin --set name="$1" <<< "select count(*) from pg_database where datname = :'name'") = 1 ]]; }
 
-# Nobody but this script gets into the database $1; who is in it is sent away.
+# Nobody but this script gets into the database $1; who is in it is sent away. A worker of autovacuum, which has no user,
+# only a superuser may end; the server ends it when the database gets another name.
 close() {
     admin --set name="$1" << 'SQL'
         select format('alter database %I allow_connections false', :'name') \gexec
-        select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity where datname = :'name' \g /dev/null
+        select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity where datname = :'name' and usename is not null \g /dev/null
 SQL
 }
 open() { admin --set name="$1" <<< "select format('alter database %I allow_connections true', :'name') \\gexec"; }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from ansible_collections.kubernetes_django.site.plugins.module_utils.misspelt import find_misspelt
+from ansible_collections.kubernetes_django.site.plugins.module_utils.misspelt import RENAMED, find_misspelt
 from conftest import ROOT, Project
 
 ROLES = sorted(path.name for path in ROOT.glob("roles/*"))
@@ -33,6 +33,12 @@ def test_every_name_without_one_of_its_letters_is_refused() -> None:
         start = 1 + len(next(role for role in sorted(ROLES, key=len, reverse=True) if name.startswith(f"{role}_")))
         for slip in {name[:place] + name[place + 1 :] for place in range(start, len(name))} - NAMES:
             assert find_misspelt(NAMES, {slip: 1}, ROLES), slip
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_variable_of_another_version_is_refused_with_its_new_name(name: str) -> None:
+    assert RENAMED[name] in NAMES
+    assert find_misspelt(NAMES, {name: 1}, ROLES) == [f"{name}: this variable is called {RENAMED[name]} now."]
 
 
 def test_replica_means_replicas() -> None:

@@ -1,4 +1,4 @@
-"""Tells a slip in a variable of ours from a variable of the user's own."""
+"""Tells a slip in a variable of ours, or the name it had once, from a variable of the user's own."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from typing import Any
 # leaves more in every name of the roles; other words behind the same prefix leave less.
 ALIKE = 0.9
 
+# A name that a variable had once -> the name it has now.
+RENAMED = {
+    "image_minikube_profile": "minikube_profile",
+    "namespace_network_ports": "namespace_network_to",
+}
+
 
 def find_misspelt(names: set[str], given: dict[str, Any], roles: list[str]) -> list[str]:
-    """A finding for each variable that is almost called like one of ours, with what was meant.
+    """A finding for each variable that is almost called like one of ours, or was once, with the name to write.
 
     Any other name is its owner's business, also where it begins like ours: `django_debug`, `image_tag`.
 
@@ -25,6 +31,8 @@ def find_misspelt(names: set[str], given: dict[str, Any], roles: list[str]) -> l
     for name in sorted(given):
         if name in names or not name.startswith(prefixes):
             continue
-        if close := difflib.get_close_matches(name, names, n=1, cutoff=ALIKE):
+        if name in RENAMED:
+            findings.append(f"{name}: this variable is called {RENAMED[name]} now.")
+        elif close := difflib.get_close_matches(name, names, n=1, cutoff=ALIKE):
             findings.append(f"{name}: no role knows this variable. Did you mean {close[0]}?")
     return findings

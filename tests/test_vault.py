@@ -76,10 +76,14 @@ def test_no_vault_is_made_beside_data(project: Project) -> None:
     """A clone where an earlier one's data lies: PostgreSQL would not take the passwords of a new vault."""
     data = data_of(project)
     project.vault.unlink()
-    for arguments in ((), ("--check",), ("-e", "recover=true")):
+    for arguments in ((), ("--check",)):
         said = refused(project, "playbooks/vault.yml", *arguments)
+        assert "start the cluster, which does not answer and may still have its Secrets" in said
         assert "ansible-playbook playbooks/deploy.yml -e recover=reset" in said
         assert not project.vault.exists()
+    said = refused(project, "playbooks/vault.yml", "-e", "recover=true")
+    assert "no cluster answers in context minikube. Start it with playbooks/cluster.yml" in said
+    assert not project.vault.exists()
     assert f"The data of the site kubernetes-django is there, the directory {data}" in refused(project, "site.yml")
     assert project.run("playbooks/vault.yml", "-e", "recover=reset").returncode == 0
     assert "vault_site_id:" in read(project)

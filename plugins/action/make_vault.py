@@ -40,8 +40,8 @@ class ActionModule(ActionBase):
         if path.exists() and recover != "true":
             return result | {"changed": False}
         try:
-            secrets, data = look(args)
-            refused = refusal(args, recover, secrets, data)
+            secrets, data, answered = look(args)
+            refused = refusal(args, recover, secrets, data, answered)
             if refused:
                 return result | {"failed": True, "msg": f"{refused} Nothing was touched."}
             values = vault_values(args["values"], secrets, live=recover == "true")
@@ -71,8 +71,8 @@ class ActionModule(ActionBase):
         return said
 
 
-def look(args: dict[str, Any]) -> tuple[Secrets, str]:
-    """The site's Secrets in the cluster, and where there is data of its database.
+def look(args: dict[str, Any]) -> tuple[Secrets, str, bool]:
+    """The site's Secrets in the cluster, where there is data of its database, and whether the cluster answered.
 
     A cluster that does not answer is none yet: preflight looks again, at the vault's id, when it does.
     """
@@ -88,17 +88,22 @@ def look(args: dict[str, Any]) -> tuple[Secrets, str]:
         elif any(each["metadata"]["name"] == args["volume"] for each in kube.list("PersistentVolume", None, labels)):
             data = f"the volume {args['volume']}"
     except KubeError:
-        return {}, data
-    return {each["metadata"]["name"]: values_of(each) for each in found}, data
+        return {}, data, False
+    return {each["metadata"]["name"]: values_of(each) for each in found}, data, True
 
 
-def refusal(args: dict[str, Any], recover: str, secrets: Secrets, data: str) -> str:
+def refusal(args: dict[str, Any], recover: str, secrets: Secrets, data: str, answered: bool) -> str:
     """Why no vault is made; empty where one is."""
     live = any(each["key"] in secrets.get(each["secret"], {}) for each in args["values"])
     site, namespace, context = args["site_name"], args["namespace"], args["context"]
     if recover == "true":
         if live:
             return ""
+        if not answered:
+            return (
+                f"recover: the vault is written from the site's Secrets, and no cluster answers in context {context}. "
+                "Start it with playbooks/cluster.yml, or set cluster_context to one that runs."
+            )
         return (
             f"recover: the site {site} has no Secrets in namespace {namespace} of context {context} to write a vault "
             "from. If its data is there, give it new passwords: ansible-playbook playbooks/deploy.yml -e recover=reset."
@@ -110,11 +115,15 @@ def refusal(args: dict[str, Any], recover: str, secrets: Secrets, data: str) -> 
             f"The site {site} is in namespace {namespace} of context {context}, and its vault is not here: a new one "
             f"would change all its passwords. Do one of two things: {site_id.CURES.format(vault=args['path'])}."
         )
+    asleep = (
+        "start the cluster, which does not answer and may still have its Secrets, with playbooks/cluster.yml and have "
+        "the vault written from them: ansible-playbook playbooks/vault.yml -e recover=true; or, if it has none, "
+    )
     return (
         f"The data of the site {site} is there, {data}, and its vault is not: PostgreSQL would not take the passwords "
-        f"of a new one. Copy the vault to {args['path']}, with its password; or, if it is lost, give the data new "
-        "passwords: ansible-playbook playbooks/deploy.yml -e recover=reset. Where the data is of no use, delete it "
-        "first."
+        f"of a new one. Copy the vault to {args['path']}, with its password; or, if it is lost, "
+        f"{'' if answered else asleep}give the data new passwords: ansible-playbook playbooks/deploy.yml "
+        "-e recover=reset. Where the data is of no use, delete it first."
     )
 
 

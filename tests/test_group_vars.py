@@ -100,7 +100,7 @@ def test_molecule_does_not_load_what_a_user_sets(checkout: Path) -> None:
         "-i",
         "molecule/inventory/hosts.yml",
         "--host",
-        "localhost",
+        "kubernetes-django",
         "--playbook-dir",
         "molecule/default",
     )

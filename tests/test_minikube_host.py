@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT, Project
 
 PROGRAM = f"""
-- hosts: localhost
+- hosts: sites
   vars_files: ["{ROOT}/roles/minikube/defaults/main.yml", "{ROOT}/roles/minikube/vars/main.yml"]
   tasks:
     - ansible.builtin.copy: {{content: "{{{{ __minikube_is_on_host }}}}", dest: "{{{{ answer }}}}", mode: "0600"}}

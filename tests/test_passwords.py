@@ -250,7 +250,7 @@ def test_role_hands_on_keyed_checksums(shared_project: Project, tmp_path: Path) 
     tasks = yaml.safe_load((ROOT / "roles/secrets/tasks/main.yml").read_text())
     told = "{{ {'all': __secrets_all, 'found': found, 'external': postgres_external_checksum} | to_json }}"
     play = {
-        "hosts": "localhost",
+        "hosts": "sites",
         "vars_files": [
             f"{ROOT}/roles/{place}/main.yml" for place in ("postgres/defaults", "secrets/defaults", "secrets/vars")
         ],

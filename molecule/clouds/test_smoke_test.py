@@ -32,7 +32,7 @@ def answer(**arguments: object) -> subprocess.CompletedProcess[str]:
     ask = {"kubernetes_django.site.smoke_test": place | site | rest | arguments, "register": "asked"}
     tell = {"ansible.builtin.debug": {"msg": "{{ asked.told }}"}}
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump([{"hosts": "localhost", "tasks": [ask, tell]}], file)
+        json.dump([{"hosts": "sites", "tasks": [ask, tell]}], file)
         file.flush()
         return playbook(file.name)
 

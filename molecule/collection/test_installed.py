@@ -21,7 +21,7 @@ storage_volume: {NAME}-pv
 storage_path: /data/{NAME}-pv
 """
 PLAY = """
-- hosts: localhost
+- hosts: sites
   tasks:
     - ansible.builtin.import_role: {name: kubernetes_django.site.site, tasks_from: preflight}
     - ansible.builtin.import_role: {name: kubernetes_django.site.ROLE}

@@ -142,7 +142,7 @@ def test_8_no_rescue_runs_when_the_lease_is_lost(tmp_path: Path) -> None:
     after = {"ansible.builtin.file": {"path": str(tmp_path / "rescued"), "state": "touch", "mode": "0600"}}
     block = {"block": [remove], "rescue": [after], "always": [after]}
     mine = {"site_lease": {"namespace": NAMESPACE, "holder": "me"}}
-    (tmp_path / "play.json").write_text(json.dumps([{"hosts": "localhost", "vars": mine, "tasks": [block]}]))
+    (tmp_path / "play.json").write_text(json.dumps([{"hosts": "sites", "vars": mine, "tasks": [block]}]))
     run = playbook(str(tmp_path / "play.json"))
     assert run.returncode != 0
     assert f"now belongs to {OTHER}" in " ".join(run.stdout.split())

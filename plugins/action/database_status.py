@@ -8,6 +8,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils import cert
 from ansible_collections.kubernetes_django.site.plugins.module_utils.database import Database
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import read_secret
+from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action import place_of
 
 from ansible.plugins.action import ActionBase
 
@@ -24,7 +25,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         args = self._task.args
         try:
-            kube = Kube(args["kubeconfig"], args["context"])
+            kube = Kube(**place_of(self, task_vars))
             database = Database(kube, args["namespace"], args["pod"], args["database"], int(args["port"]))
             lines = database.sql(args["questions"]).splitlines()
             if args["certificate_secret"]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import explain_pods, keep_report
+from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action import place_of
 
 from ansible.plugins.action import ActionBase
 
@@ -20,7 +21,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         args = self._task.args
         try:
-            kube = Kube(args["kubeconfig"], args["context"])
+            kube = Kube(**place_of(self, task_vars))
             pods = kube.list("Pod", args["namespace"], {PART_OF: args["site_name"]})
             report = explain_pods(kube, pods, int(args["log_lines"]))
         except KubeError as error:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.lease import acquire
+from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action import place_of
 
 from ansible.plugins.action import ActionBase
 
@@ -21,10 +22,9 @@ class ActionModule(ActionBase):
         args = self._task.args
         if self._task.check_mode:
             return result | {"skipped": True}
-        place = {key: args[key] for key in ("kubeconfig", "context", "namespace")}
         try:
-            kube = Kube(args["kubeconfig"], args["context"])
-            who, refused = acquire(kube, place, "", int(args["seconds"]))
+            place = place_of(self, task_vars)
+            who, refused = acquire(Kube(**place), place | {"namespace": args["namespace"]}, "", int(args["seconds"]))
         except KubeError as error:
             refused = str(error)
         if refused:

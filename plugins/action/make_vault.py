@@ -13,6 +13,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.docker_conf
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.secret import values_of
 from ansible_collections.kubernetes_django.site.plugins.module_utils.vault_file import random_text, write_encrypted
+from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action import place_of
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
@@ -40,13 +41,14 @@ class ActionModule(ActionBase):
         if path.exists() and recover != "true":
             return result | {"changed": False}
         try:
+            args = args | place_of(self, task_vars)
             secrets, data, answered = look(args)
             refused = refusal(args, recover, secrets, data, answered)
             if refused:
                 return result | {"failed": True, "msg": f"{refused} Nothing was touched."}
             values = vault_values(args["values"], secrets, live=recover == "true")
             said = "" if self._task.check_mode else self._write(path, values)
-        except AnsibleError as error:
+        except (AnsibleError, KubeError) as error:
             return result | {"failed": True, "msg": str(error)}
         return result | {"changed": True, "msg": said}
 

@@ -14,6 +14,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils import leas
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PATHS, Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.managed_fields import take_over_fields
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import is_ready, job_ended, job_is_stale
+from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action import place_of
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
@@ -34,7 +35,7 @@ class ActionModule(ActionBase):
         args = self._task.args
         try:
             definitions = [each for template in args["templates"] for each in self._render(template)]
-            kube = Kube(args["kubeconfig"], args["context"])
+            kube = Kube(**place_of(self, task_vars))
             lease.require(kube, (task_vars or {}).get("site_lease"))
             live = {name_of(each): look_up(kube, each) for each in definitions}
             stale = {name: item["metadata"] for name, item in live.items() if is_stale(item, again=args["again"])}

@@ -21,6 +21,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_expo
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_proxy import check_proxy
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.misspelt import find_misspelt
+from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action import place_of
 
 from ansible.plugins.action import ActionBase
 
@@ -99,12 +100,12 @@ class ActionModule(ActionBase):
         # What the cluster is asked depends on the variables: with wrong ones the answers would mislead.
         if not findings and not args.get("only_variables"):
             try:
-                kube = Kube(args["kubeconfig"], args["context"])
+                place = place_of(self, task_vars)
+                kube = Kube(**place)
                 values["site_prepared_annotation"] = args["prepared_annotation"]
                 labels, backups = args["namespace_labels"], bool(args.get("backups"))
                 facts, findings = check_cluster(kube, args["roles"], values, labels, backups)
                 if not findings and facts["site_exists"] and not self._task.check_mode:
-                    place = {key: args[key] for key in ("kubeconfig", "context")}
                     place["namespace"] = values["site_namespace"]
                     mine = ((task_vars or {}).get("site_lease") or {}).get("holder", "")
                     who, refused = lease.acquire(kube, place, mine, values["site_lease_seconds"])

@@ -6,6 +6,7 @@ from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils import releases
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action import place_of
 
 from ansible.plugins.action import ActionBase
 
@@ -21,7 +22,7 @@ class ActionModule(ActionBase):
         args = self._task.args
         name, namespace = args["deployment"], args["namespace"]
         try:
-            kube = Kube(args["kubeconfig"], args["context"])
+            kube = Kube(**place_of(self, task_vars))
             deployment = kube.get("Deployment", name, namespace)
             found = releases.releases_of(kube, deployment) if deployment else []
             lines = table(kube, namespace, found)

@@ -8,6 +8,7 @@ from typing import Any
 from ansible_collections.kubernetes_django.site.plugins.module_utils import releases
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import is_ready
+from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action import place_of
 
 from ansible.plugins.action import ActionBase
 
@@ -29,7 +30,7 @@ class ActionModule(ActionBase):
         said: list[str] = []
         workloads: list[dict[str, str]] = []
         try:
-            kube = Kube(args["kubeconfig"], args["context"])
+            kube = Kube(**place_of(self, task_vars))
             items = [kube.get("Deployment", name, args["namespace"]) for name in args["deployments"]]
             for each, put, line in plan(kube, [item for item in items if item], args.get("revision")):
                 said.append(line)

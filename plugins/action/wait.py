@@ -18,6 +18,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads i
     keep_report,
     look_again,
 )
+from ansible_collections.kubernetes_django.site.plugins.plugin_utils.kube_action import place_of
 
 from ansible.plugins.action import ActionBase
 
@@ -43,7 +44,7 @@ class ActionModule(ActionBase):
             return result | {"changed": False, "skipped": True, "msg": "nothing was applied, so nothing to wait for"}
         patience = Patience(float(args["node_patience"]))
         try:
-            kube = Kube(args["kubeconfig"], args["context"])
+            kube = Kube(**place_of(self, task_vars))
             logs = [self._wait(kube, args | each, patience) for each in args["workloads"]]
         except (KubeError, NotReady) as error:
             return result | {"failed": True, "msg": str(error)}

@@ -36,7 +36,7 @@ class CallbackModule(CallbackBase):
     CALLBACK_NEEDS_ENABLED = True
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
-        if task.action.startswith("kubernetes_django.site.") and "kubeconfig" in task.args:
+        if task.action.startswith("kubernetes_django.site.") and "only_variables" not in task.args:
             if sys.platform == "darwin" and not getproxies_environment():
                 os.environ["no_proxy"] = "*"
             # Where it is not there, the task says so.

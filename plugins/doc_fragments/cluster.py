@@ -10,13 +10,15 @@ class ModuleDocFragment:
 author: [The kubernetes-django contributors (!UNKNOWN)]
 options:
   kubeconfig:
-    description: The kubeconfig file, or several with colons between them.
+    description:
+      - The kubeconfig file, or several with colons between them.
+      - By default the value of the variable C(site_kubeconfig), which the role C(site) sets.
     type: str
-    required: true
   context:
-    description: The context in it.
+    description:
+      - The context in it.
+      - By default the value of the variable C(site_context), which the role C(site) sets.
     type: str
-    required: true
 """
 
     NAMESPACE = """

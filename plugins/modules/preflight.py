@@ -9,12 +9,6 @@ description:
 extends_documentation_fragment:
   - kubernetes_django.site.cluster
 options:
-  kubeconfig:
-    description: The kubeconfig file. Not needed with O(only_variables).
-    type: str
-  context:
-    description: The context in it. Not needed with O(only_variables).
-    type: str
   roles:
     description: The roles whose variables are checked.
     type: list

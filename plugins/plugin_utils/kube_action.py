@@ -10,8 +10,22 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import
 from ansible.plugins.action import ActionBase
 
 
+def place_of(action: ActionBase, task_vars: dict[str, Any] | None) -> dict[str, str]:
+    """The arguments `kubeconfig` and `context` of a task; without them, what the role `site` has for the site.
+
+    Raises:
+        KubeError: there is neither.
+    """
+    place = {name: action._task.args[name] for name in ("kubeconfig", "context") if name in action._task.args}
+    for name in {"kubeconfig", "context"} - set(place):
+        if f"site_{name}" not in (task_vars or {}):
+            raise KubeError(f"{name} is missing. Give the task one, or set the variable site_{name}.")
+        place[name] = action._templar.template(task_vars[f"site_{name}"])
+    return place
+
+
 class KubeAction(ActionBase):
-    """Connects to the cluster of the arguments `kubeconfig` and `context`, and reports what it refuses as a failure."""
+    """Connects to the cluster of the task, and reports what it refuses as a failure."""
 
     _requires_connection = False
     # What a dry run answers in place of `act`.
@@ -22,7 +36,7 @@ class KubeAction(ActionBase):
         if self._task.check_mode:
             return result | self._DRY_RUN
         try:
-            kube = Kube(self._task.args["kubeconfig"], self._task.args["context"])
+            kube = Kube(**place_of(self, task_vars))
             lease.require(kube, (task_vars or {}).get("site_lease"))
             return result | self.act(kube)
         except KubeError as error:

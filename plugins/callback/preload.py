@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Imports the Kubernetes client once, before the first task that needs it.
 
 Ansible runs every task in a fork of its own: what the parent has imported, all of them have. Else each look at the

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What a run shows: each stage (play) with its time, what changed, what failed, and a sign of life in long tasks."""
 
 from __future__ import annotations

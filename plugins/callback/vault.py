@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Says in one sentence that the vault cannot be read, before Ansible says that something could not be decrypted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Filter days_left: for how many days a certificate, PEM, is good."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Lookup nodes: what the nodes of a cluster are, as far as an image for them depends on it."""
 
 from __future__ import annotations

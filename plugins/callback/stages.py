@@ -3,14 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import time
-from typing import Any
-
-from ansible.playbook.task_include import TaskInclude
-from ansible.plugins.callback.default import CallbackModule as DefaultCallback
-
 DOCUMENTATION = """
     name: stages
     type: stdout
@@ -22,6 +14,14 @@ DOCUMENTATION = """
       - default_callback
       - result_format_callback
 """
+
+import os
+import threading
+import time
+from typing import Any
+
+from ansible.playbook.task_include import TaskInclude
+from ansible.plugins.callback.default import CallbackModule as DefaultCallback
 
 HEARTBEAT_SECONDS = 10
 # These say themselves what they wait for.

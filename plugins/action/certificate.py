@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Makes a CA of the site's where it has none, and a server's certificate where it has none that is good for long."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Asks the database in the cluster how it is."""
 
 from __future__ import annotations

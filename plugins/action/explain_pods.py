@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Prints and keeps what is known of a site's pods: states, events, last log lines."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Deletes the Jobs of migrations, and what the releases say of them, so that the next deploy migrates again."""
 
 from __future__ import annotations

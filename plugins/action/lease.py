@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Takes the lease of a site, see module_utils/lease.py."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Makes the vault of a site, encrypted with the password of this run; a vault that is there is left alone."""
 
 from __future__ import annotations

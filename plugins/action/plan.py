@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Renders templates, and asks the API server whether applying them would change anything.
 
 A task of kubernetes.core.k8s costs about a second before it sends its first request. Where nothing differs, none is

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Finds everything that is wrong before anything is touched: in the variables of all roles, and in the cluster."""
 
 from __future__ import annotations

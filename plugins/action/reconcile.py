@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Brings a running PostgreSQL to what its mounted files say: certificate, settings, roles, passwords, extensions."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Lists the releases of a site, and finds one of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Deletes objects by kind, and by name or labels, and waits until they are gone, those that they own included."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Gives variables of a vault new random values; its other lines stay as they are, comments as well."""
 
 from __future__ import annotations

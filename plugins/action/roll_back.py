@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Gives Deployments the pod template of a former release."""
 
 from __future__ import annotations

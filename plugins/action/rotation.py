@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Lets the site log in by a stand-in while its password is changed, so that no login fails."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Asks the site for a page: through the API server, and by the ways that its users come, as far as they lead from here.
 
 In a plugin: ansible.builtin.uri starts a process for it, a tenth of a second deploy's time.

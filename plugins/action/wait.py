@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Waits until workloads are ready, says what it waits for, and explains the failure as soon as the cluster knows."""
 
 from __future__ import annotations

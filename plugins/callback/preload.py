@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Imports the Kubernetes client once, before the first task that needs it.
 
 Ansible runs every task in a fork of its own: what the parent has imported, all of them have. Else each look at the
@@ -10,6 +11,13 @@ so it is told there that none is wanted.
 
 from __future__ import annotations
 
+DOCUMENTATION = """
+    name: preload
+    type: aggregate
+    short_description: Import the Kubernetes client once for all tasks
+    description: [Imports the client before the first task of this collection that talks to a cluster.]
+"""
+
 import contextlib
 import gc
 import os
@@ -18,13 +26,6 @@ from typing import Any
 from urllib.request import getproxies_environment
 
 from ansible.plugins.callback import CallbackBase
-
-DOCUMENTATION = """
-    name: preload
-    type: aggregate
-    short_description: Import the Kubernetes client once for all tasks
-    description: [Imports the client before the first task of this collection that talks to a cluster.]
-"""
 
 
 class CallbackModule(CallbackBase):

@@ -1,14 +1,7 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What a run shows: each stage (play) with its time, what changed, what failed, and a sign of life in long tasks."""
 
 from __future__ import annotations
-
-import os
-import threading
-import time
-from typing import Any
-
-from ansible.playbook.task_include import TaskInclude
-from ansible.plugins.callback.default import CallbackModule as DefaultCallback
 
 DOCUMENTATION = """
     name: stages
@@ -21,6 +14,14 @@ DOCUMENTATION = """
       - default_callback
       - result_format_callback
 """
+
+import os
+import threading
+import time
+from typing import Any
+
+from ansible.playbook.task_include import TaskInclude
+from ansible.plugins.callback.default import CallbackModule as DefaultCallback
 
 HEARTBEAT_SECONDS = 10
 # These say themselves what they wait for.

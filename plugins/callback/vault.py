@@ -1,13 +1,7 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Says in one sentence that the vault cannot be read, before Ansible says that something could not be decrypted."""
 
 from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
-from ansible import context
-from ansible.errors import AnsibleError
-from ansible.plugins.callback import CallbackBase
 
 DOCUMENTATION = """
     name: vault
@@ -17,6 +11,13 @@ DOCUMENTATION = """
       - Ansible loads C(group_vars/all/vault.yml) by itself; where that fails, its message names neither the file nor
         what to do.
 """
+
+from pathlib import Path
+from typing import Any
+
+from ansible import context
+from ansible.errors import AnsibleError
+from ansible.plugins.callback import CallbackBase
 
 
 class CallbackModule(CallbackBase):

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What the documentation of plugins has in common that talk to a cluster."""
 
 from __future__ import annotations

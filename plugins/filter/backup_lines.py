@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Filter backup_lines: the backups, one a line, as playbooks/backups.yml shows them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Filters data_lines and schedule_lines: the data's volume, backups and drills, as playbooks/status.yml shows them."""
 
 from __future__ import annotations

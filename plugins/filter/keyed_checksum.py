@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Filter keyed_checksum: a checksum of secrets that may be seen, see module_utils/keyed_checksum.py."""
 
 from __future__ import annotations

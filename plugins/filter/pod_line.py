@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Filter pod_line: a pod in one line, as playbooks/status.yml shows it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Filters bytes_of, memory_settings and server_configuration: see plugins/module_utils/server_settings.py."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Filter who_may_change: what another user could change in a folder, see module_utils/who_may_change.py."""
 
 from __future__ import annotations

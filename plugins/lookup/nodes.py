@@ -1,13 +1,7 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Lookup nodes: what the nodes of a cluster are, as far as an image for them depends on it."""
 
 from __future__ import annotations
-
-from typing import Any
-
-from ansible_collections.kubernetes_django.site.plugins.module_utils.addresses import is_local
-from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
-
-from ansible.plugins.lookup import LookupBase
 
 DOCUMENTATION = """
     name: nodes
@@ -28,10 +22,12 @@ DOCUMENTATION = """
         default: ""
         description: How the names of the images begin that are asked for.
 """
+
 EXAMPLES = """
 - ansible.builtin.debug:
     msg: "{{ lookup('kubernetes_django.site.nodes', kubeconfig='~/.kube/config', context='kind-kind').platforms }}"
 """
+
 RETURN = """
     _raw:
       description: One dict.
@@ -47,6 +43,14 @@ RETURN = """
         k3s: {type: bool, description: "Whether they run k3s."}
         here: {type: bool, description: "Whether one of them is this machine."}
 """
+
+from typing import Any
+
+from ansible_collections.kubernetes_django.site.plugins.module_utils.addresses import is_local
+from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
+
+from ansible.plugins.lookup import LookupBase
+
 # What is given to a program as an argument has an end; only small clusters take images node by node.
 MOST_NAMES = 100
 

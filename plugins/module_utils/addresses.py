@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Addresses of this machine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """The keys of age, by which backups are encrypted: are they ones, and which public key belongs to a private one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """The site's own CA and its server certificate: make them, judge them, renew them in time."""
 
 from __future__ import annotations

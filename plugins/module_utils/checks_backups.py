@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What the backups need to know of the cluster, and what stands in their way."""
 
 from __future__ import annotations

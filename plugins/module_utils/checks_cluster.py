@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What preflight asks of the cluster, part by part."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What preflight has to know of role django: whether its options fit together, and what the cluster still has."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What preflight asks of the Ingress: its options, its class, its certificate, and one that is no longer wanted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What preflight finds out about the site's Jobs: which need not run again, and which have to."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What preflight asks about the site's namespace: whose it is, its labels, and what is in it."""
 
 from __future__ import annotations

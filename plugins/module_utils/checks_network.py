@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What preflight can tell of who enforces NetworkPolicies: the cluster's network plugin, or nobody."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What preflight finds out about the cluster's nodes."""
 
 from __future__ import annotations

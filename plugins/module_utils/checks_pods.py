@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What preflight asks about what all pods of the site have in common."""
 
 from __future__ import annotations

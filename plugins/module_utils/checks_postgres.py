@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What preflight asks about the database in the cluster: its certificate, its settings, its passwords."""
 
 from __future__ import annotations

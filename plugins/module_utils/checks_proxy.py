@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What preflight has to know of nginx in the web pods: whether its options fit together."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What preflight asks about the logins that images are pulled with."""
 
 from __future__ import annotations

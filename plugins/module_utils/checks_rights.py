@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What preflight asks about the rights of the context's user."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What preflight asks of Secrets that somebody else makes: there, with the right keys, and values that can be right."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Which of a site's volumes has its data, which PostgreSQL that is of, and what an upgrade of it needs to know.
 
 An upgrade copies the data to a volume of its own: its names are those of the first one with the new major behind,

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What role storage needs to know of a volume, the data's or the backups', and what stands in its way."""
 
 from __future__ import annotations

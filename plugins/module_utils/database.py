@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """The database in its pod: SQL as the superuser over its socket, logins as anybody, and its mounted files."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Logins to registries as docker's config.json has them, which kubelet reads as well."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Figures as people read them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Checksums of secrets that nobody can guess offline: keyed, so that a password that was tried can't be compared."""
 
 from __future__ import annotations

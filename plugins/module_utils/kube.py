@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """The Kubernetes API as this project's plugins use it: plain JSON, bounded, with errors people can act on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """One run at a time for a site: a Lease in its namespace names the run that has it, and a process renews it.
 
 As Kubernetes' own leader election has it: a lease that is not renewed for its duration is dead. Both sides measure that

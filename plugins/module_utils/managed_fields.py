@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What somebody added to an object by hand: fields that a server-side apply leaves alone, as they are somebody else's.
 
 A changed value is put back by the apply itself, which forces conflicts. An added variable, key or port conflicts with

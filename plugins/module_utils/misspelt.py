@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Tells a slip in a variable of ours, or the name it had once, from a variable of the user's own."""
 
 from __future__ import annotations

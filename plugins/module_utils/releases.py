@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """The releases of a site: the revisions of its Deployment, as the cluster keeps them in ReplicaSets.
 
 There is no other record that could differ from what runs. A release has the name of its image's tag.

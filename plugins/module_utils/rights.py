@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What the user of the context may do: asked all at once, and one by one for what that does not answer."""
 
 from __future__ import annotations

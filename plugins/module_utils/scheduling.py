@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Says of a pod without a node, or a claim without a volume, whether to wait on: from objects and events alone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Secrets of the cluster, for plugins whose values go through no variable of Ansible's."""
 
 from __future__ import annotations

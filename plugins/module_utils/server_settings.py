@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """PostgreSQL's settings: the values that follow from the pod's memory, and how the server's file spells them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Whose vault it is: a site's own id, in its vault and in a Secret beside its others."""
 
 from __future__ import annotations

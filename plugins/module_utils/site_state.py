@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """The site as preflight finds it: what its checks share, each in a `checks_` module of its own."""
 
 from __future__ import annotations

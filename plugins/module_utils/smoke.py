@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Asks a site for a page, by each way there is, and tells a wrong answer from a way that does not exist from here."""
 
 from __future__ import annotations

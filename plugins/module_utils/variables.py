@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Validates the variables of all roles before the first of them does anything."""
 
 from __future__ import annotations

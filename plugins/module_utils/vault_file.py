@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """An encrypted file of variables: random values for it, and how it is written."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Whether programs in a folder may be run: not where another user could have put or changed them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Says of a workload: ready, still waiting (for what), or failed (why), as soon as the cluster knows."""
 
 from __future__ import annotations

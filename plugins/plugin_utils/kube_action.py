@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """What the actions have in common that change a cluster and need no module on it."""
 
 from __future__ import annotations

@@ -14,6 +14,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "collections"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Count the tests that run playbooks as a user does to the stage of the real servers: seconds each."""
+    for item in items:
+        if {"project", "shared_project"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("servers")
+
+
 class Project:
     """A copy of the inventory with its own vault, and a way to run playbooks on it."""
 

@@ -24,7 +24,10 @@ DATABASE = 'the "site"'
 ROWS = 20_000
 SITE, OTHER = "11111111-aaaa-4aaa-8aaa-111111111111", "22222222-bbbb-4bbb-8bbb-222222222222"
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not SERVERS, reason="needs root and a PostgreSQL server")
+pytestmark = [
+    pytest.mark.servers,
+    pytest.mark.skipif(os.geteuid() != 0 or not SERVERS, reason="needs root and a PostgreSQL server"),
+]
 
 
 def as_postgres(folder: Path, variables: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:

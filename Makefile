@@ -22,11 +22,12 @@ destroy: .venv/.installed ## Take minikube and all that was installed for it awa
 	@ansible-playbook playbooks/destroy.yml
 
 test: ## Run the tests, the short form of every promise
-	@scripts/test lint unit webapp molecule release survive
+	@scripts/test lint unit servers webapp molecule release survive
 
 test-all: ## Run the long tests as well; goes on where it was stopped
-	@scripts/test --go-on lint unit unit_long webapp webapp_long molecule release release_long survive survive_long storage \
-		backup_restore rotate upgrade external_db project collection takeover hardening check ingress clouds registry engines docker judges docs
+	@scripts/test --go-on lint unit servers servers_long webapp webapp_long molecule release release_long survive \
+		survive_long storage backup_restore rotate upgrade external_db project collection takeover hardening check ingress clouds \
+		registry engines docker judges docs
 
 survive: ## Break things on purpose, the cluster's own among them, and print what each cost
 	@scripts/test survive survive_long

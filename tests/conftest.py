@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,22 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "collections"))
 
 
-class Project:
-    """A copy of the inventory with its own vault, and a way to run playbooks on it."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Count the tests that run playbooks as a user does to the stage of the real servers: seconds each."""
+    for item in items:
+        if "shared_project" in getattr(item, "fixturenames", ()):
+            item.add_marker("servers")
 
-    def __init__(self, folder: Path) -> None:
+
+class Project:
+    """A copy of the inventory with its own vault, and a way to run playbooks on it.
+
+    Args:
+        folder: where it is made.
+        like: a project whose vault is copied. Without one a playbook makes it, which takes seconds.
+    """
+
+    def __init__(self, folder: Path, like: Project | None = None) -> None:
         self.inventory = folder / "inventory"
         self.password = folder / "password"
         self.vault = self.inventory / "group_vars" / "all" / "vault.yml"
@@ -29,6 +42,9 @@ class Project:
         # The cluster and the data of whoever uses this machine are not looked at.
         self.kubeconfig = folder / "kubeconfig"
         (self.vault.parent / "place.yml").write_text(f"storage_path: {folder}/data/postgres-pv\n")
+        if like:
+            shutil.copy(like.vault, self.vault)
+            return
         made = self.run("playbooks/vault.yml")
         assert made.returncode == 0, made.stdout + made.stderr
 
@@ -71,6 +87,6 @@ def shared_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path: Path, shared_project: Project) -> Project:
     """A project of its own, for a test that changes it."""
-    return Project(tmp_path)
+    return Project(tmp_path, shared_project)

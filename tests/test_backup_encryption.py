@@ -33,7 +33,10 @@ from test_bad_input import refused
 __all__ = ["bucket", "running", "server"]
 AGE = shutil.which("age")
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not SERVERS or not AGE, reason="needs root, PostgreSQL and age")
+pytestmark = [
+    pytest.mark.servers,
+    pytest.mark.skipif(os.geteuid() != 0 or not SERVERS or not AGE, reason="needs root, PostgreSQL and age"),
+]
 
 
 @dataclass

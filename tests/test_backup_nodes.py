@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, Project
+from conftest import ROOT
+from rendered import render
 
 sys.path.insert(0, str(ROOT / "collections"))
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_backups import check_node
 
 VALUES = {"site_namespace": "site", "postgres_name": "postgres", "postgres_backup_claim": "backups"}
 TEMPLATES = ROOT / "roles" / "postgres" / "templates"
+EVERYTHING = yaml.safe_load((ROOT / "tests" / "variables" / "everything.yml").read_text())
 
 
 def pod(name: str, node: str | None, claim: str, phase: str = "Running") -> dict[str, Any]:
@@ -66,24 +66,24 @@ def test_claim_that_is_free_is_not_refused(mode: str, other: dict[str, Any]) -> 
     assert check_node(Objects(mode, [pod("postgres-0", "one", "data"), other]), VALUES) == []
 
 
-@pytest.mark.parametrize(
-    ("variables", "required"),
-    [
-        ({"postgres_archive": True, "postgres_archive_storage": "volume"}, True),
-        ({"postgres_archive": False, "postgres_archive_storage": "volume"}, False),
-        ({"postgres_archive": True, "postgres_archive_storage": "s3"}, False),
-    ],
-)
-def test_job_runs_beside_the_server_that_has_its_claim(
-    shared_project: Project, tmp_path: Path, variables: dict[str, Any], required: bool
-) -> None:
-    templates = [str(TEMPLATES / "postgres-backup.cronjob.yaml.j2")]
-    given = {"out": str(tmp_path), "templates": templates} | variables
-    base = f"@{ROOT / 'tests' / 'variables' / 'everything.yml'}"
-    run = shared_project.run("tests/render.yml", "-e", base, "-e", json.dumps(given))
-    assert run.returncode == 0, run.stdout + run.stderr
-    job = yaml.safe_load((tmp_path / "postgres-backup.cronjob.yaml").read_text())
-    affinity = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["affinity"]["podAffinity"]
+WHERE = {"archive": (True, "volume"), "no-archive": (False, "volume"), "archive-in-bucket": (True, "s3")}
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The backups' CronJob, with the archive on each of these places."""
+    sets = {
+        name: EVERYTHING | {"postgres_archive": archive, "postgres_archive_storage": storage}
+        for name, (archive, storage) in WHERE.items()
+    }
+    rendered = render(tmp_path_factory.mktemp("jobs"), [TEMPLATES / "postgres-backup.cronjob.yaml.j2"], sets)
+    return {name: files["postgres-backup.cronjob.yaml"][0] for name, files in rendered.items()}
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_job_runs_beside_the_server_that_has_its_claim(jobs: dict[str, dict[str, Any]], where: str) -> None:
+    required = where == "archive"
+    affinity = jobs[where]["spec"]["jobTemplate"]["spec"]["template"]["spec"]["affinity"]["podAffinity"]
     ((how, (term,)),) = affinity.items()
     labels = term.get("podAffinityTerm", term)["labelSelector"]["matchLabels"]
     assert how.startswith("required" if required else "preferred")

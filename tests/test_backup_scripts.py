@@ -24,7 +24,10 @@ DATABASE = 'the "site"'
 ROWS = 20_000
 SITE, OTHER = "11111111-aaaa-4aaa-8aaa-111111111111", "22222222-bbbb-4bbb-8bbb-222222222222"
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not SERVERS, reason="needs root and a PostgreSQL server")
+pytestmark = [
+    pytest.mark.servers,
+    pytest.mark.skipif(os.geteuid() != 0 or not SERVERS, reason="needs root and a PostgreSQL server"),
+]
 
 
 def as_postgres(folder: Path, variables: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
@@ -56,7 +59,7 @@ class Server:
     """A server with one database, its owner and its app, and a volume for its backups."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.backups = folder, folder / "backups"
+        self.folder, self.backups, self.last = folder, folder / "backups", ""
         self.variables = {
             "PATH": f"{folder}/bin:{SERVERS[-1]}:/usr/bin:/bin:/usr/sbin:/sbin",
             "LANG": "C.UTF-8",
@@ -122,11 +125,17 @@ class Server:
 
     def backup_to(self, variables: dict[str, str]) -> str:
         """Make a backup, in this bucket too; return its name."""
-        # Names are to the second.
-        time.sleep(1)
+        self.wait_for_a_name()
         run = self.script("backup", **variables)
         assert run.returncode == 0, run.stdout + run.stderr
-        return self.names()[-1]
+        self.last = self.names()[-1]
+        return self.last
+
+    def wait_for_a_name(self) -> None:
+        """Wait until no backup was made in this second: names are to the second."""
+        made = {name.partition("-")[0] for name in (self.last, *self.names())}
+        while time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) in made:
+            time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -1164,8 +1173,7 @@ def test_backup_outlives_its_volume_in_a_bucket(server: Server, bucket: Bucket) 
     before = server.sql(CHECKSUM)
     names = []
     for _ in range(3):
-        while names and time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) in names[-1]:
-            time.sleep(0.1)
+        server.wait_for_a_name()
         run = server.script("backup", **bucket.variables, KEEP="2")
         assert run.returncode == 0, run.stdout + run.stderr
         assert "copied it to http://127.0.0.1" in run.stdout
@@ -1223,8 +1231,7 @@ def test_9_retention_in_a_bucket_is_that_of_the_volume(server: Server, bucket: B
     shutil.rmtree(made)
     wanted = [good]
     for _ in range(3):
-        while wanted and time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) in wanted[-1]:
-            time.sleep(0.1)
+        server.wait_for_a_name()
         run = server.script("backup", **bucket.variables, KEEP="2", KEEP_DAYS="30")
         assert run.returncode == 0, run.stdout + run.stderr
         wanted = [good, *server.names()]
@@ -1233,8 +1240,7 @@ def test_9_retention_in_a_bucket_is_that_of_the_volume(server: Server, bucket: B
     assert sorted(path.name for path in (place / wanted[-1]).iterdir()) == files
     before = server.names()
     refused = bucket.variables | {"S3_BUCKET": "elsewhere"}
-    # Names are to the second.
-    time.sleep(1)
+    server.wait_for_a_name()
     assert "refused: " in last_line(server.script("backup", **refused, KEEP="2"))
     assert len(server.names()) == 2
     assert before[0] not in server.names()

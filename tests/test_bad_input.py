@@ -6,11 +6,14 @@ molecule/default.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from conftest import Project
+from rendered import find
 
 VAULT = {
     "vault_postgres_app_password": "a",
@@ -42,97 +45,115 @@ def test_vault_that_is_older_than_signatures(project: Project) -> None:
     ) in seen
 
 
-@pytest.mark.parametrize(
-    ("variable", "message"),
-    [
-        ("django_replica=3", "django_replica: no role knows this variable. Did you mean django_replicas?"),
-        ("django_replicas=many", "django_replicas"),
-        ("django_replicas=0", "django_replicas: 0 is out of range, it goes from 1 to 1000."),
-        ("django_replicas=20", "may open 169 connections (8 a pod); PostgreSQL allows 97. Raise max_connections"),
-        (
-            '{"django_autoscaler": {"maximum": 20}}',
-            "maximum in django_autoscaler: 20 pods, 1 more during a rollout, and the migrations may open 169",
-        ),
-        (
-            '{"django_processes": [{"name": "worker", "command": ["x"], "replicas": 9, "connections": 10}]}',
-            "django_replicas: 2 pods, those of worker, 1 more during a rollout, and the migrations may open 125",
-        ),
-        ("django_migrate_target=notes 0003", "django_migrate_target: 'notes' is not an app and a migration of it"),
-        ("django_max_surge=many", "django_max_surge: 'many' is neither a number of pods nor a percentage of them."),
-        ('{"django_autoscaler": {"minimum": 2}}', "django_autoscaler: minimum 2 and maximum 0: both go from 1 to 1000"),
-        ('{"django_processes": [{"name": "web", "command": ["x"]}]}', "and be neither web nor migrations."),
-        ('{"django_processes": [{"name": "a", "comand": ["x"]}]}', "comand"),
-        (
-            '{"django_volumes": [{"name": "tmp", "emptyDir": {}}]}',
-            "needs a name of its own, other than django, django-fallbacks, metrics, postgres",
-        ),
-        ('{"django_volumes": [{"name": "a", "hostPath": {"path": "/a"}}]}', "a is a hostPath, which Pod Security"),
-        ('{"django_volume_mounts": [{"name": "a", "mountPath": "/a"}]}', "one of django_volumes (there is none)."),
-        (
-            '{"django_migrations": "startup", "django_before_migrate": [["a"]]}',
-            "django_before_migrate: with django_migr",
-        ),
-        ("secrets_django_secret_key=short", "secrets_django_secret_key: must have at least 50 characters"),
-        (
-            '{"secrets_postgres_app_password": "one\\ntwo"}',
-            "secrets_postgres_app_password: has more than one line, and PostgreSQL's programs take one.",
-        ),
-        ("secrets_source=nowhere", "value of secrets_source must be one of: vault, existing, got: nowhere"),
-        ('{"django_ingress": {"class": "nginx"}}', "django_ingress: hosts is missing. Name at least one."),
-        ('{"django_ingress": {"hosts": ["Site"]}}', "django_ingress: 'Site' is no host name: lower-case, at least two"),
-        (
-            '{"django_ingress": {"hosts": ["a.example.org"], "certificate": "cert-manager"}}',
-            "django_ingress: certificate cert-manager needs an issuer, the name of a ClusterIssuer.",
-        ),
-        ("django_migrate_lock=true", "django_migrate_lock: migrate_locked takes the lock itself"),
-        ("postgres_port=70000", "postgres_port: 70000 is out of range"),
-        ("django_proxy_body_megabytes=0", "django_proxy_body_megabytes: 0 is out of range, it goes from 1 to 102400."),
-        ("django_port=8010", "django_proxy_port: 8010 is also django_port. Set another port."),
-        ("django_proxy_header_kilobytes=9", "django_proxy_header_kilobytes: 9 is no multiple of 8. Set one."),
-        ('{"django_private_paths": ["admin"]}', "django_private_paths: 'admin' is no path. It begins with /"),
-        ('{"django_login_paths": ["/a b"]}', "django_login_paths: '/a b' is no path. It begins with /"),
-        (
-            '{"django_proxy_buffer": {"hostPath": {}}}',
-            "django_proxy_buffer: {'hostPath': {}} is not one kind of",
-        ),
-        (
-            '{"django_environment": {"DJANGO_TRUSTED_PROXIES": "2"}}',
-            "django_environment: DJANGO_TRUSTED_PROXIES has no effect behind nginx",
-        ),
-        (
-            '{"postgres_archive": true, "postgres_archive_storage": "s3"}',
-            "postgres_archive_storage: s3 needs a po",
-        ),
-        ("postgres_backup_s3_ca=mine", "postgres_backup_s3_ca: is no certificate, PEM."),
-        (
-            '{"postgres_backup_s3_endpoint": "http://s3.example.org", "postgres_backup_s3_bucket": "a"}',
-            "postgres_backup_s3_endpoint: http://s3.example.org is no https:// address",
-        ),
-        ('{"postgres_backup_trusted_keys": ["mine"]}', "postgres_backup_trusted_keys: 'mine' is no public key."),
-        ("site_id=../theirs", "site_id: '../theirs' is no UUID in small letters. Put the one of the Secret site-id"),
-        (
-            '{"postgres_backup_recipients": ["age1mine"]}',
-            "postgres_backup_recipients: 'age1mine' is no public key of age.",
-        ),
-        (
-            "vault_backup_identity=mine",
-            "secrets_backup_identity: a line of it is no private key of age. Mend vault_backup_",
-        ),
-        ("postgres_backup_deadline=59", "postgres_backup_deadline: 59 is out of range, it goes from 60 to 604800;"),
-        ("postgres_backup_minimum=0", "postgres_backup_minimum: 0 is out of range, it goes from 1 to 10000."),
-        ("storage_kind=nfs", "value of storage_kind must be one of: hostpath, class, claim, got: nfs"),
-        ('{"django_resources": {"limits": {"memroy": "1Gi"}}}', "memroy"),
-        ('{"django_environment": [1]}', "django_environment"),
-        (
-            '{"postgres_database": "name\\n"}',
-            "postgres_database: begins or ends with white space or a newline. Remove it",
-        ),
-    ],
-)
-def test_wrong_variable(shared_project: Project, variable: str, message: str) -> None:
-    seen = refused(shared_project, "-e", variable)
-    assert message in seen
+# What is given with -e, and what is said of it.
+WRONG = [
+    ("django_replica=3", "django_replica: no role knows this variable. Did you mean django_replicas?"),
+    ("django_replicas=many", "django_replicas"),
+    ("django_replicas=0", "django_replicas: 0 is out of range, it goes from 1 to 1000."),
+    ("django_replicas=20", "may open 169 connections (8 a pod); PostgreSQL allows 97. Raise max_connections"),
+    (
+        '{"django_autoscaler": {"maximum": 20}}',
+        "maximum in django_autoscaler: 20 pods, 1 more during a rollout, and the migrations may open 169",
+    ),
+    (
+        '{"django_processes": [{"name": "worker", "command": ["x"], "replicas": 9, "connections": 10}]}',
+        "django_replicas: 2 pods, those of worker, 1 more during a rollout, and the migrations may open 125",
+    ),
+    ("django_migrate_target=notes", "django_migrate_target: 'notes' is not an app and a migration of it"),
+    ("django_max_surge=many", "django_max_surge: 'many' is neither a number of pods nor a percentage of them."),
+    ('{"django_autoscaler": {"minimum": 2}}', "django_autoscaler: minimum 2 and maximum 0: both go from 1 to 1000"),
+    ('{"django_processes": [{"name": "web", "command": ["x"]}]}', "and be neither web nor migrations."),
+    ('{"django_processes": [{"name": "a", "comand": ["x"]}]}', "comand"),
+    (
+        '{"django_volumes": [{"name": "tmp", "emptyDir": {}}]}',
+        "needs a name of its own, other than django, django-fallbacks, metrics, postgres",
+    ),
+    ('{"django_volumes": [{"name": "a", "hostPath": {"path": "/a"}}]}', "a is a hostPath, which Pod Security"),
+    ('{"django_volume_mounts": [{"name": "a", "mountPath": "/a"}]}', "one of django_volumes (there is none)."),
+    (
+        '{"django_migrations": "startup", "django_before_migrate": [["a"]]}',
+        "django_before_migrate: with django_migr",
+    ),
+    ("secrets_django_secret_key=short", "secrets_django_secret_key: must have at least 50 characters"),
+    (
+        '{"secrets_postgres_app_password": "one\\ntwo"}',
+        "secrets_postgres_app_password: has more than one line, and PostgreSQL's programs take one.",
+    ),
+    ("secrets_source=nowhere", "value of secrets_source must be one of: vault, existing, got: nowhere"),
+    ('{"django_ingress": {"class": "nginx"}}', "django_ingress: hosts is missing. Name at least one."),
+    ('{"django_ingress": {"hosts": ["Site"]}}', "django_ingress: 'Site' is no host name: lower-case, at least two"),
+    (
+        '{"django_ingress": {"hosts": ["a.example.org"], "certificate": "cert-manager"}}',
+        "django_ingress: certificate cert-manager needs an issuer, the name of a ClusterIssuer.",
+    ),
+    ("django_migrate_lock=true", "django_migrate_lock: migrate_locked takes the lock itself"),
+    ("postgres_port=70000", "postgres_port: 70000 is out of range"),
+    ("django_proxy_body_megabytes=0", "django_proxy_body_megabytes: 0 is out of range, it goes from 1 to 102400."),
+    ("django_port=8010", "django_proxy_port: 8010 is also django_port. Set another port."),
+    ("django_proxy_header_kilobytes=9", "django_proxy_header_kilobytes: 9 is no multiple of 8. Set one."),
+    ('{"django_private_paths": ["admin"]}', "django_private_paths: 'admin' is no path. It begins with /"),
+    ('{"django_login_paths": ["/a b"]}', "django_login_paths: '/a b' is no path. It begins with /"),
+    (
+        '{"django_proxy_buffer": {"hostPath": {}}}',
+        "django_proxy_buffer: {'hostPath': {}} is not one kind of",
+    ),
+    (
+        '{"django_environment": {"DJANGO_TRUSTED_PROXIES": "2"}}',
+        "django_environment: DJANGO_TRUSTED_PROXIES has no effect behind nginx",
+    ),
+    (
+        '{"postgres_archive": true, "postgres_archive_storage": "s3"}',
+        "postgres_archive_storage: s3 needs a po",
+    ),
+    ("postgres_backup_s3_ca=mine", "postgres_backup_s3_ca: is no certificate, PEM."),
+    (
+        '{"postgres_backup_s3_endpoint": "http://s3.example.org", "postgres_backup_s3_bucket": "a"}',
+        "postgres_backup_s3_endpoint: http://s3.example.org is no https:// address",
+    ),
+    ('{"postgres_backup_trusted_keys": ["mine"]}', "postgres_backup_trusted_keys: 'mine' is no public key."),
+    ("site_id=../theirs", "site_id: '../theirs' is no UUID in small letters. Put the one of the Secret site-id"),
+    (
+        '{"postgres_backup_recipients": ["age1mine"]}',
+        "postgres_backup_recipients: 'age1mine' is no public key of age.",
+    ),
+    (
+        "vault_backup_identity=mine",
+        "secrets_backup_identity: a line of it is no private key of age. Mend vault_backup_",
+    ),
+    ("postgres_backup_deadline=59", "postgres_backup_deadline: 59 is out of range, it goes from 60 to 604800;"),
+    ("postgres_backup_minimum=0", "postgres_backup_minimum: 0 is out of range, it goes from 1 to 10000."),
+    ("storage_kind=nfs", "value of storage_kind must be one of: hostpath, class, claim, got: nfs"),
+    ('{"django_resources": {"limits": {"memroy": "1Gi"}}}', "memroy"),
+    ('{"django_environment": [1]}', "django_environment"),
+    (
+        '{"postgres_database": "name\\n"}',
+        "postgres_database: begins or ends with white space or a newline. Remove it",
+    ),
+]
+
+
+def given(variable: str) -> dict[str, Any]:
+    """The variables that -e makes of its argument."""
+    return json.loads(variable) if variable.startswith("{") else dict([variable.split("=", 1)])
+
+
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What is said of each of WRONG."""
+    return find(tmp_path_factory.mktemp("wrong"), [VAULT | given(variable) for variable, _ in WRONG])
+
+
+@pytest.mark.parametrize("case", range(len(WRONG)), ids=[variable for variable, _ in WRONG])
+def test_wrong_variable(findings: list[str], case: int) -> None:
+    assert WRONG[case][1] in findings[case]
+    assert "Nothing was touched. Mend this first:" in findings[case]
+
+
+def test_wrong_variable_of_a_deploy(shared_project: Project) -> None:
+    """By -e, as a user gives it."""
+    seen = refused(shared_project, "-e", "django_replicas=many")
     assert "Nothing was touched. Mend this first:" in seen
+    assert "django_replicas" in seen
 
 
 def test_wrong_variable_shows_before_a_cluster_is_started(shared_project: Project) -> None:

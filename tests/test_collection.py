@@ -15,6 +15,8 @@ sys.path.insert(0, str(ROOT / "roles" / "image" / "files"))
 
 import content
 
+pytestmark = pytest.mark.servers
+
 VERBS = sorted(path.stem for path in ROOT.glob("playbooks/*.yml"))
 # What an artifact holds; whatever else comes into the checkout has to be thought of in galaxy.yml.
 HOLDS = {

@@ -15,7 +15,7 @@ from test_passwords import PORT, USERS, Server, four, needs_server, server
 
 __all__ = ["server"]
 
-pytestmark = needs_server
+pytestmark = [pytest.mark.servers, needs_server]
 
 SITE = "the site"
 OWNER, APP = USERS["postgres-owner"], USERS["postgres-app"]

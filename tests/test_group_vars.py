@@ -16,6 +16,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
+pytestmark = pytest.mark.servers
+
 WHAT_ANSIBLE_READS = [
     "ansible.cfg",
     "site.yml",

@@ -71,6 +71,7 @@ def test_rules_are_read_as_docker_reads_them(context: Path) -> None:
     assert content.files_of(context) == sorted([".dockerignore", "Dockerfile", *KEPT])
 
 
+@pytest.mark.servers
 @pytest.mark.skipif(not shutil.which("buildah") or os.geteuid() != 0, reason="buildah, as root, is the judge")
 def test_rules_are_read_as_the_builder_reads_them(context: Path) -> None:
     def buildah(*arguments: str) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_network import note_who_enforces
-from conftest import ROOT, Project
+from conftest import ROOT
+from rendered import DEFAULTS, render
 
 TEMPLATE = ROOT / "roles/namespace/templates/pods.networkpolicy.yaml.j2"
 PART_OF, COMPONENT = "app.kubernetes.io/part-of", "app.kubernetes.io/component"
@@ -59,12 +57,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, set[str]]]] = {
 }
 
 
-def policies(project: Project, out: Path, given: dict[str, Any]) -> list[dict]:
-    """The policies for these variables."""
-    given = given | {"out": str(out), "templates": [str(TEMPLATE)]}
-    run = project.run("tests/render.yml", "-e", f"@{ROOT}/tests/variables/defaults.yml", "-e", json.dumps(given))
-    assert run.returncode == 0, run.stdout + run.stderr
-    return list(yaml.safe_load_all((out / "pods.networkpolicy.yaml").read_text()))
+@pytest.fixture(scope="module")
+def policies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict]]:
+    """The policies of each case."""
+    sets = {case: DEFAULTS | given for case, (given, _) in CASES.items()}
+    rendered = render(tmp_path_factory.mktemp("policies"), [TEMPLATE], sets)
+    return {case: files["pods.networkpolicy.yaml"] for case, files in rendered.items()}
 
 
 def selects(selector: dict, labels: dict[str, str]) -> bool:
@@ -90,9 +88,8 @@ def said(rule: dict) -> str:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_15_each_pod_reaches_what_it_needs_and_nothing_else(case: str, shared_project: Project, tmp_path: Path) -> None:
-    given, wanted = CASES[case]
-    found = policies(shared_project, tmp_path, given)
+def test_15_each_pod_reaches_what_it_needs_and_nothing_else(case: str, policies: dict[str, list[dict]]) -> None:
+    wanted, found = CASES[case][1], policies[case]
     for pod in PODS:
         labels = {PART_OF: "kubernetes-django", COMPONENT: pod}
         own = [policy["spec"] for policy in found if selects(policy["spec"]["podSelector"], labels)]

@@ -163,6 +163,7 @@ def four(password: str) -> dict[str, str]:
     return {secret: f"{password}{number}" for number, secret in enumerate([*USERS, "postgres-admin"])}
 
 
+@pytest.mark.servers
 @needs_server
 @pytest.mark.parametrize("kind", PASSWORDS)
 def test_16_every_password_logs_in_and_the_server_never_hears_it(server: Server, kind: str) -> None:
@@ -179,6 +180,7 @@ def test_16_every_password_logs_in_and_the_server_never_hears_it(server: Server,
     assert "SCRAM-SHA-256$" not in seen
 
 
+@pytest.mark.servers
 @needs_server
 def test_where_all_is_logged_there_are_verifiers(server: Server) -> None:
     """The same script without what keeps it out of log and statistics: so they would show a password that was sent."""
@@ -195,6 +197,7 @@ def test_where_all_is_logged_there_are_verifiers(server: Server) -> None:
     assert "heard by the server 0" in server.seen()
 
 
+@pytest.mark.servers
 @needs_server
 @pytest.mark.parametrize("fault", ["a Secret is missing", "a password of two lines"])
 def test_no_password_changes_unless_all_do(server: Server, fault: str) -> None:
@@ -218,6 +221,7 @@ def test_no_password_changes_unless_all_do(server: Server, fault: str) -> None:
     assert server.sql("select count(*) from pg_roles where rolname = 'intruder'") == "0\n"
 
 
+@pytest.mark.servers
 @needs_server
 def test_stand_in_acts_as_the_app(server: Server) -> None:
     """In a rotation; a second run gives it another password."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -51,6 +52,7 @@ def documentation(kind: str, names: list[str]) -> dict[str, dict]:
     return {name: told.get(f"{COLLECTION}.{name}", {}) for name in names}
 
 
+@functools.cache
 def accepted(kind: str) -> dict[str, list[str]]:
     """The name of each action or filter, with the options that an action accepts."""
     return json.loads(run("python", "-c", ASK, kind, *plugin_files(kind)))

@@ -41,7 +41,10 @@ ip link set lo up
 exec chroot --userspec="$USER_IN_CONTAINER" "$root" /image/docker-entrypoint.sh "$@"
 """
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not SERVERS, reason="needs root and a PostgreSQL server")
+pytestmark = [
+    pytest.mark.servers,
+    pytest.mark.skipif(os.geteuid() != 0 or not SERVERS, reason="needs root and a PostgreSQL server"),
+]
 
 
 class Container:

@@ -4,22 +4,10 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
-import subprocess
 
-from conftest import ROOT
+from ansible_collections.kubernetes_django.site.plugins.filter.data_lines import data_lines, schedule_lines
 
 DF = "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/x 1000 500 500 50% /data"
-
-
-def told(expression: str, value: object) -> list[str]:
-    """What a filter says, asked through Ansible as the playbook does."""
-    command = [str(ROOT / ".venv" / "bin" / "ansible"), "localhost", "-i", "localhost,", "-o", "-m", "debug"]
-    command += ["-a", f"msg={{{{ told | kubernetes_django.site.{expression} }}}}", "-e", json.dumps({"told": value})]
-    variables = os.environ | {"ANSIBLE_NOCOLOR": "1"}
-    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=variables)
-    assert run.returncode == 0, run.stdout + run.stderr
-    return json.loads(run.stdout.partition("=> ")[2])["msg"]
 
 
 def ago(hours: float) -> str:
@@ -29,7 +17,7 @@ def ago(hours: float) -> str:
 
 def test_10_failed_backup_and_drill_are_told() -> None:
     failed = {f"failed_{what}": {"finished_at": ago(5), "cause": f"the {what} is bad"} for what in ("backup", "drill")}
-    assert told("data_lines", f"{DF}\n{json.dumps({'kubernetes_django': failed})}")[1:] == [
+    assert data_lines(f"{DF}\n{json.dumps({'kubernetes_django': failed})}")[1:] == [
         "  Last backup: none yet; playbooks/backup.yml makes one",
         "  FAILED: a backup, 5 h ago: the backup is bad",
         "  Last drill: none yet; playbooks/restore_drill.yml makes one",
@@ -48,7 +36,7 @@ def test_10_schedule_that_never_succeeded_is_told() -> None:
         job("running", lastScheduleTime=ago(0.1), lastSuccessfulTime=ago(100), active=[{"name": "running-1"}]),
         job("young"),
     ]
-    assert told("schedule_lines", jobs) == [
+    assert schedule_lines(jobs) == [
         "  Schedule good (0 3 * * *): last success 2 h ago",
         "  Schedule never (0 3 * * *): no success yet; FAILED: its run 3 h ago, see kubectl -n ns describe jobs",
         "  Schedule once (0 3 * * *): last success 4 d ago; FAILED: its run 3 h ago, see kubectl -n ns describe jobs",

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
+pytestmark = pytest.mark.servers
+
 # Stands in for every module of kubernetes.core: notes what it was asked for, and gives the answer that was set for it.
 MODULE = """
 import json, os

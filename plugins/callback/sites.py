@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE)
 """Ends a run that finds no site in the inventory: Ansible would do nothing, and call that a success."""
 
 from __future__ import annotations

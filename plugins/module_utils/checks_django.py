@@ -11,6 +11,7 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_ingr
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import FIELD_MANAGER, PART_OF
 from ansible_collections.kubernetes_django.site.plugins.module_utils.rights import Right
 from ansible_collections.kubernetes_django.site.plugins.module_utils.rights import rights as rights_to
+from ansible_collections.kubernetes_django.site.plugins.module_utils.server_settings import DEFAULT_MAX_CONNECTIONS
 from ansible_collections.kubernetes_django.site.plugins.module_utils.site_state import Found, SiteState
 
 NAME = "app.kubernetes.io/name"
@@ -161,7 +162,7 @@ def check_connections(values: dict[str, Any]) -> list[str]:
     more = math.ceil(pods * int(surge[:-1]) / 100) if surge.endswith("%") else int(surge)
     needed = (pods + more) * each + (2 if values["django_migrate_lock"] else 1)
     needed += sum((process["replicas"] + 1) * process["connections"] for process in processes if process["replicas"])
-    allowed = int(values["postgres_settings"].get("max_connections", 100)) - 3
+    allowed = int(values["postgres_settings"].get("max_connections", DEFAULT_MAX_CONNECTIONS)) - 3
     if needed <= allowed:
         return []
     variable = "maximum in django_autoscaler" if autoscaler_of(values) else "django_replicas"

@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+# PostgreSQL's own.
+DEFAULT_MAX_CONNECTIONS = 100
 UNITS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 UNITS |= {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4}
 # What the role sets itself, and by which variable it can be changed.
@@ -53,7 +55,7 @@ def memory_settings(resources: dict[str, Any], settings: dict[str, Any]) -> dict
     if limit is None:
         return {}
     megabytes = bytes_of(limit) / 1024**2
-    connections = int(settings.get("max_connections", 100))
+    connections = int(settings.get("max_connections", DEFAULT_MAX_CONNECTIONS))
     return {
         "shared_buffers": f"{max(16, int(megabytes / 4))}MB",
         "effective_cache_size": f"{max(16, int(megabytes * 0.65))}MB",

@@ -14,7 +14,8 @@ from django.views.decorators.vary import vary_on_headers
 
 from status import checks, metrics, report
 
-_TONES = {"operational": "good", "degraded": "warn", "down": "bad"}
+# Status -> the word for it, and its tone.
+_SHOWN = {"operational": ("Operational", "good"), "degraded": ("Degraded", "warn"), "down": ("Down", "bad")}
 
 
 @require_safe
@@ -30,9 +31,10 @@ def page(request: HttpRequest) -> HttpResponse:
     text = report.text(facts, cards)
     if wanted == "text/plain":
         return HttpResponse(text, status=_code(facts), content_type="text/plain; charset=utf-8")
-    tone = _TONES[facts["status"]]
+    word, tone = _SHOWN[facts["status"]]
     context = {
         "facts": facts,
+        "word": word,
         "cards": [(card.name, card.title, _rows(card)) for card in cards],
         "text": text,
         "checked": report.format_clock(facts["checked_at"]),

@@ -6,11 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible_collections.kubernetes_django.site.plugins.module_utils import lease
 
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.yaml import yaml_load
 
 ENTRY_POINT = "main"
 # Smallest and largest values that make sense; argument specs know no ranges.
@@ -68,7 +68,7 @@ def load_spec(roles_path: Path, role: str) -> dict[str, dict[str, Any]]:
         roles_path: the folder of the roles.
         role: name of the role.
     """
-    spec = yaml.safe_load((roles_path / role / "meta" / "argument_specs.yml").read_text())["argument_specs"]
+    spec = yaml_load((roles_path / role / "meta" / "argument_specs.yml").read_text())["argument_specs"]
     options = {name: option for entry in spec.values() for name, option in entry["options"].items()}
     return {name: {key: option[key] for key in option if key != "default"} for name, option in options.items()}
 

@@ -290,6 +290,24 @@ def test_container_that_never_starts() -> None:
     assert failed == "pod web-1 runs, but has not started in 50 s: Startup probe failed: HTTP probe failed: 500"
 
 
+def test_time_to_get_ready_begins_when_the_startup_probe_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod that migrates at its start has run for minutes by then."""
+    status = {"name": "django", "state": {"running": {"startedAt": ago(300)}}, "started": True, "ready": False}
+    spec = {"containers": [{"name": "django", "startupProbe": {"failureThreshold": 600, "periodSeconds": 1}}]}
+    lost = {"type": "Ready", "status": "False", "lastTransitionTime": ago(300)}
+    container = status | {"restartCount": 0}
+    waits = pod({"phase": "Running", "containerStatuses": [container], "conditions": [lost]}, 300, spec)
+    unhealthy = event("pod", "Unhealthy", "Readiness probe failed: HTTP probe failed: 503", 1, "Warning")
+    cluster = Cluster(deployment(PROGRESSING), replica_set(), waits, events=(unhealthy,))
+    now, patience = time.monotonic(), waiting_for(300)
+    failed = []
+    for seconds in (0, 20, 31):
+        monkeypatch.setattr(time, "monotonic", lambda seconds=seconds: now + seconds)
+        failed.append(look(cluster, patience, "Deployment", "web").failed)
+    expected = "pod web-1 runs, but is not ready in 30 s: Readiness probe failed: HTTP probe failed: 503"
+    assert failed == [None, None, expected]
+
+
 # --- Jobs of an earlier try ---
 
 

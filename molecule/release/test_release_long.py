@@ -21,7 +21,7 @@ NO_MIGRATIONS = ("-e", "django_migrations=manual")
 def hold_the_table() -> None:
     """A transaction that has read the table and does not end: until it is ended."""
     with contextlib.suppress(subprocess.CalledProcessError):
-        sql("begin; lock table notes_note in access share mode; select pg_sleep(120)")
+        sql("begin; lock table notes_note in access share mode; select pg_sleep(900)")
 
 
 def test_migration_that_waits_for_a_lock(image: Image, original: str) -> None:

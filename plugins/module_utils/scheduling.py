@@ -38,6 +38,7 @@ class Patience:
 
     node_seconds: float = NODE_SECONDS
     began: float = field(default_factory=time.monotonic)
+    _seen: dict[str, float] = field(default_factory=dict)
 
     def lasted(self, timestamp: str | None) -> float:
         """Seconds of this wait since a Kubernetes timestamp."""
@@ -51,6 +52,18 @@ class Patience:
     def is_over(self, timestamp: str | None) -> bool:
         """Whether something has been as it is since that timestamp, and this wait has given it its time."""
         return self.lasted(timestamp) > PATIENCE_SECONDS
+
+    def is_over_for(self, what: str, is_so: bool) -> bool:
+        """Whether each look of this wait has seen something so for too long: for what has no timestamp of its own.
+
+        Args:
+            what: a name for it.
+            is_so: what this look sees.
+        """
+        if not is_so:
+            self._seen.pop(what, None)
+            return False
+        return time.monotonic() - self._seen.setdefault(what, time.monotonic()) > PATIENCE_SECONDS
 
 
 def age(timestamp: str | None) -> float:

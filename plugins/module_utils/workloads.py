@@ -168,7 +168,7 @@ def judge_deployment(kube: Kube, deployment: dict, patience: Patience) -> State:
     new, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
     state = from_pods(kube, pods, f"{new} of {wanted} pods are new, {available} available", patience)
     for pod in pods:
-        state.failed = state.failed or start_problem(kube, pod)
+        state.failed = state.failed or start_problem(kube, pod, patience)
     return state
 
 
@@ -254,7 +254,7 @@ def pod_waits(pod: dict) -> str:
     return f"pod {pod['metadata']['name']} is not ready for {age(pod['metadata']['creationTimestamp']):.0f} s ({doing})"
 
 
-def start_problem(kube: Kube, pod: dict) -> str | None:
+def start_problem(kube: Kube, pod: dict, patience: Patience) -> str | None:
     """What is wrong with a pod that runs, and does not get ready."""
     name = pod["metadata"]["name"]
     allowed = {c["name"]: probe_seconds(c.get("startupProbe")) for c in pod["spec"]["containers"]}
@@ -263,7 +263,7 @@ def start_problem(kube: Kube, pod: dict) -> str | None:
         seconds = allowed[status["name"]]
         if seconds and not status.get("started") and ran > seconds:
             return f"pod {name} runs, but has not started in {seconds} s: {warning_of(kube, pod)}"
-    if seconds_unready(pod) > PATIENCE_SECONDS:
+    if patience.is_over_for(f"unready {name}", is_unready(pod)):
         return f"pod {name} runs, but is not ready in {PATIENCE_SECONDS} s: {warning_of(kube, pod)}"
     return None
 
@@ -273,19 +273,14 @@ def probe_seconds(probe: dict | None) -> int:
     return probe.get("failureThreshold", 3) * probe.get("periodSeconds", 10) if probe else 0
 
 
-def seconds_unready(pod: dict) -> float:
-    """For how long a container has run that passed its startup probe and is not ready; 0 where there is none.
+def is_unready(pod: dict) -> bool:
+    """Whether a container runs that has passed its startup probe and is not ready.
 
-    A readiness that passes later comes back to 0 by itself; one that was lost counts from the moment of the loss.
+    No field says since when: a pod that migrates at its start runs for minutes before that probe passes.
     """
-    lost = age(condition(pod, "Ready").get("lastTransitionTime"))
-    return max(
-        (
-            min(lost, age(status["state"]["running"]["startedAt"]))
-            for status in pod["status"].get("containerStatuses") or []
-            if "running" in status["state"] and status.get("started") and not status["ready"]
-        ),
-        default=0.0,
+    return any(
+        "running" in status["state"] and status.get("started") and not status["ready"]
+        for status in pod["status"].get("containerStatuses") or []
     )
 
 

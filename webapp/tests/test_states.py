@@ -12,10 +12,11 @@ import jsonschema
 import pytest
 import servers
 from django.conf import settings
-from django.db import close_old_connections, connection
+from django.db import OperationalError, close_old_connections, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from kubernetes_django.bounded_postgresql import deadline
 from status import checks
 
 SCHEMA = json.loads((servers.WEBAPP.parent / "docs/status.schema.json").read_text())
@@ -159,6 +160,19 @@ def test_packets_vanish_from_a_connection(postgres, database, setting):
     network.swallow = False
     time.sleep(1)
     look("operational", None, 200)
+    network.cut()
+
+
+def test_deadline_that_was_nearly_over_tells_nothing_of_the_database(postgres, database, setting):
+    """A busy machine's readiness probe had 0.1 s left for its statement, and other requests were refused for it."""
+    network = servers.Network(postgres.port)
+    setting(PORT=network.port)
+    look("operational", None, 200)
+    network.swallow = True
+    with deadline(0.1), pytest.raises(OperationalError, match=r"no answer within 0\.1 s"):
+        connection.cursor().execute("select 1")
+    network.swallow = False
+    assert ask().status_code == 200
     network.cut()
 
 

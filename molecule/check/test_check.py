@@ -42,6 +42,7 @@ RUNS: dict[str, list[list[str]]] = {
     "deploy_account.yml": [["-e", "deploy_account_kubeconfig={folder}/account"]],
     "destroy.yml": [[], ["-e", "reset_data=true"]],
     "image.yml": [["-e", '{"image_build_args": {"OTHER": "1"}}']],
+    "init.yml": [[]],
     "migrate.yml": [[], ["-e", "django_migrate_target=notes.zero"]],
     "preflight.yml": [[]],
     "releases.yml": [[]],

@@ -32,7 +32,7 @@ def test_migration_that_waits_for_a_lock(image: Image, original: str) -> None:
         holder.start()
         with clock("migration that waits for a lock"):
             run = deploy(wanted)
-        sql("select pg_terminate_backend(pid) from pg_stat_activity where query like 'begin; lock%'")
+        sql("select pg_terminate_backend(pid) from pg_stat_activity where query like 'select pg_sleep(900)%'")
         holder.join()
     failed(run, "A table's lock was not to be had in 5 attempts", "Locks are held by", "site was not touched")
     serves(original)

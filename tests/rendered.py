@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from conftest import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 # What a new user sets.
 USERS: dict[str, Any] = yaml.safe_load((ROOT / "playbooks" / "files" / "init" / "main.yml").read_text())
 DEFAULTS: dict[str, Any] = yaml.safe_load((ROOT / "tests" / "variables" / "defaults.yml").read_text())

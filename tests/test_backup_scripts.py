@@ -741,39 +741,40 @@ def test_13_rows_in_a_table_of_an_extension_survive(server: Server, extension: s
     assert "permission denied" in server.sql("insert into terms values ('no')", user="the owner")
 
 
-def test_restore_by_the_owner_needs_two_rights(server: Server) -> None:
+@pytest.fixture
+def owner(server: Server) -> Iterator[dict[str, str]]:
+    """The login of a site that has no superuser; the rights that a test gives its owner are taken back."""
+    server.sql('grant connect on database postgres to "the owner"')
+    yield {"LOGIN": str(server.folder / "owner"), "OWNER": ""}
+    server.sql('ALTER ROLE "the owner" NOCREATEDB; REVOKE pg_signal_backend FROM "the owner"')
+    server.sql('revoke connect on database postgres from "the owner"')
+
+
+def test_restore_by_the_owner_needs_two_rights(server: Server, owner: dict[str, str]) -> None:
     """As for a server that has no superuser for us: what is missing is named, and nothing is changed."""
     before = server.sql(CHECKSUM)
     name = server.backup()
     server.sql("delete from note where id <= 100")
-    server.sql('grant connect on database postgres to "the owner"')
-    owner = {"LOGIN": str(server.folder / "owner"), "OWNER": ""}
     create, signal_ = 'ALTER ROLE "the owner" CREATEDB;', 'GRANT pg_signal_backend TO "the owner";'
     said = last_line(server.script("restore", RESTORE=name, **owner))
     assert said.startswith("the owner lacks rights for a restore at")
     assert said.endswith(f"As the administrator run there: {create} {signal_}")
     assert last_line(server.script("drill", **owner)).endswith(f"run there: {create}")
     assert server.names() == [name]
-    try:
-        server.sql(create + signal_)
-        for script in ("drill", "restore"):
-            run = server.script(script, RESTORE=name, **owner)
-            assert run.returncode == 0, run.stdout + run.stderr
-        assert server.sql(CHECKSUM) == before
-    finally:
-        server.sql('ALTER ROLE "the owner" NOCREATEDB; REVOKE pg_signal_backend FROM "the owner"')
-        server.sql('revoke connect on database postgres from "the owner"')
+    server.sql(create + signal_)
+    for script in ("drill", "restore"):
+        run = server.script(script, RESTORE=name, **owner)
+        assert run.returncode == 0, run.stdout + run.stderr
+    assert server.sql(CHECKSUM) == before
 
 
-def test_restore_by_the_owner_beside_autovacuum(server: Server) -> None:
+def test_restore_by_the_owner_beside_autovacuum(server: Server, owner: dict[str, str]) -> None:
     """Which runs as nobody: only a superuser may end it."""
     before = server.sql(CHECKSUM)
     name = server.backup()
-    owner = {"LOGIN": str(server.folder / "owner"), "OWNER": ""}
     slow = "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_scale_factor = 0"
     busy = "select count(*) from pg_stat_activity where backend_type = 'autovacuum worker' and datname like 'the %'"
     server.sql('ALTER ROLE "the owner" CREATEDB; GRANT pg_signal_backend TO "the owner"')
-    server.sql('grant connect on database postgres to "the owner"')
     server.sql("alter system set autovacuum_naptime = 1")
     server.sql(f"select pg_reload_conf(); alter table note set ({slow}, autovacuum_vacuum_threshold = 1)")
     try:
@@ -788,8 +789,6 @@ def test_restore_by_the_owner_beside_autovacuum(server: Server) -> None:
     finally:
         server.sql("alter system reset autovacuum_naptime")
         server.sql("select pg_reload_conf()")
-        server.sql('ALTER ROLE "the owner" NOCREATEDB; REVOKE pg_signal_backend FROM "the owner"')
-        server.sql('revoke connect on database postgres from "the owner"')
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])

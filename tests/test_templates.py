@@ -11,6 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from conftest import ROOT, Project
+from rendered import load
 
 KUBERNETES_VERSION = "1.35"
 TEMPLATES = sorted(ROOT.glob("roles/*/templates/*.yaml.j2"))
@@ -33,7 +34,7 @@ def rendered(
         json.dumps({"templates": [str(path) for path in TEMPLATES]}),
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    return {path.name: [item for item in yaml.safe_load_all(path.read_text()) if item] for path in out.glob("*.yaml")}
+    return {path.name: load(path) for path in out.glob("*.yaml")}
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: f"{path.parent.parent.name}/{path.name}")

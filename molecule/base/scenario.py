@@ -20,9 +20,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 URL = os.environ["SITE_URL"]
 NAME, NAMESPACE = os.environ["SITE_NAME"], os.environ["SITE_NAMESPACE"]
+# Where this scenario's site is, for tests that deploy by an inventory of their own: from there it is taken away.
+PLACE = f"""
+site_name: {NAME}
+site_namespace: {NAMESPACE}
+cluster_context: {os.environ["SITE_CONTEXT"]}
+django_node_port: {URL.rpartition(":")[2]}
+storage_volume: {NAME}-pv
+storage_path: /data/{NAME}-pv
+"""
 TOOLS = Path(sys.executable).parent
 # Molecule asks for colours, which would stand in the midst of a message.
 WITHOUT_COLOURS = {"ANSIBLE_FORCE_COLOR": "0"}
+# Seconds. A play that looks ends before, also on a busy machine; one that waits for a time-out takes ten minutes.
+NO_TIME_OUT = 400
 # What playbooks/status.yml says of every server.
 DATABASE = (
     r"PostgreSQL \d+\.\d+.*, up since 20\d\d-",

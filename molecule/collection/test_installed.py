@@ -8,18 +8,9 @@ import re
 from pathlib import Path
 
 import pytest
-from scenario import NAME, NAMESPACE, URL, ask, items, kubectl, sql
+from scenario import NAME, NAMESPACE, PLACE, URL, ask, items, kubectl, sql
 from somebody import Home
 
-# As this scenario's site is taken away at the end: beside the settings that init writes.
-PLACE = f"""
-site_name: {NAME}
-site_namespace: {NAMESPACE}
-cluster_context: {os.environ["SITE_CONTEXT"]}
-django_node_port: {URL.rpartition(":")[2]}
-storage_volume: {NAME}-pv
-storage_path: /data/{NAME}-pv
-"""
 PLAY = """
 - hosts: sites
   tasks:

@@ -9,19 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from scenario import NAME, NAMESPACE, ROOT, TOOLS, URL, WITHOUT_COLOURS, changed, items, secret_values, sql
+from scenario import PLACE, ROOT, TOOLS, URL, WITHOUT_COLOURS, changed, items, secret_values, sql
 from traffic import Reader, Writer
 
 # The version before this project was a collection.
 OLD = "1b1a738d87cc"
 # What its owner has set beside the main.yml of that version.
-SETTINGS = f"""
-site_name: {NAME}
-site_namespace: {NAMESPACE}
-cluster_context: {os.environ["SITE_CONTEXT"]}
-django_node_port: {URL.rpartition(":")[2]}
-storage_volume: {NAME}-pv
-storage_path: /data/{NAME}-pv
+SETTINGS = f"""{PLACE}
 postgres_archive: true
 django_environment:
   DJANGO_NOTES_WRITABLE: "true"
@@ -72,11 +66,10 @@ class Before:
 
 @dataclass
 class Taken:
-    """What its users noticed when the site was taken over, and what that run printed."""
+    """What its users noticed when the site was taken over."""
 
     reader: Reader
     writer: Writer
-    run: subprocess.CompletedProcess[str]
 
 
 def volumes() -> dict[str, str]:
@@ -111,7 +104,7 @@ def taken(owner: Owner, before: Before) -> Taken:
         run = owner.run(ROOT, "deploy")
     print(f"pages: {reader.figures()}\nwrites: {writer.figures()}")
     assert run.returncode == 0, run.stdout + run.stderr
-    return Taken(reader, writer, run)
+    return Taken(reader, writer)
 
 
 def test_renamed_variable_is_refused(owner: Owner, before: Before) -> None:

@@ -17,11 +17,14 @@ def place_of(action: ActionBase, task_vars: dict[str, Any] | None) -> dict[str, 
     Raises:
         KubeError: there is neither.
     """
-    place = {name: action._task.args[name] for name in ("kubeconfig", "context") if name in action._task.args}
-    for name in {"kubeconfig", "context"} - set(place):
-        if f"site_{name}" not in (task_vars or {}):
+    place = {}
+    for name in ("kubeconfig", "context"):
+        if name in action._task.args:
+            place[name] = action._task.args[name]
+        elif f"site_{name}" in (task_vars or {}):
+            place[name] = action._templar.template(task_vars[f"site_{name}"])
+        else:
             raise KubeError(f"{name} is missing. Give the task one, or set the variable site_{name}.")
-        place[name] = action._templar.template(task_vars[f"site_{name}"])
     return place
 
 

@@ -151,11 +151,11 @@ def test_silence_of_the_database_is_bounded(site):
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _: site.get("/"), range(8)))
             assert {answer.status for answer in answers} == {503}
-            assert max(answer.seconds for answer in answers) < 10
+            assert max(answer.seconds for answer in answers) < servers.BOUND
             paths = ["/readyz", "/livez", "/", "/api/notes"] * 15
             answers = list(pool.map(site.get, paths))
             assert [answer.status for answer in answers] == [200, 200, 503, 503] * 15
-            assert max(answer.seconds for answer in answers) < 10
+            assert max(answer.seconds for answer in answers) < servers.BOUND
             assert sum(answer.seconds < 1 for answer in answers) > 45, "one tries, the others are told at once"
     finally:
         site.network.swallow = False

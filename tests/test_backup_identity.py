@@ -26,8 +26,9 @@ def run_end_of(playbook: str, project: Project, cluster: Cluster, folder: Path, 
     """
     play = yaml.safe_load((ROOT / "playbooks" / playbook).read_text())[-1]
     (folder / "play.yml").write_text(json.dumps([play]))
-    seen = {"site_secrets": known, "site_exists": True, "site_database": {"is_new": False}, "site_live_release": ""}
-    seen |= {"site_live_postgres_image": "example.org/postgres:17", "backup": "latest", "site_serving": True}
+    state = {"secrets": known, "namespace": {"exists": True}, "database": {"is_new": False}}
+    state |= {"web": {"exists": True, "release": ""}, "server": {"image": "example.org/postgres:17"}}
+    seen = {"site_state": state, "backup": "latest"}
     given = {"vault_backup_identity": KEY, "vault_django_secret_key": DJANGO_KEY}
     run = project.run(str(folder / "play.yml"), "-e", json.dumps(cluster.variables | seen | given))
     assert run.returncode != 0

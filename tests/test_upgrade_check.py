@@ -80,9 +80,9 @@ def test_check_mode_changes_nothing_in_a_pod() -> None:
 
 @pytest.mark.parametrize(("note", "opened"), [(OLD, False), (OLD | {"opened": True}, True)])
 def test_server_that_was_opened_is_known(note: dict[str, Any], opened: bool) -> None:
-    facts, findings = check_upgrade(SiteState(Objects(note), VALUES, NAMESPACE, facts={"site_data_suffix": "-17"}))
+    facts, findings = check_upgrade(SiteState(Objects(note), VALUES, NAMESPACE, state={"data": {"suffix": "-17"}}))
     assert findings == []
-    upgrade = facts["site_upgrade"]
+    upgrade = facts["upgrade"]
     assert (upgrade["switched"], upgrade["unfinished"], upgrade["opened"], upgrade["old"]) == (True, True, opened, OLD)
 
 
@@ -134,6 +134,6 @@ def test_2_what_a_volume_alone_has_is_found(monkeypatch: pytest.MonkeyPatch) -> 
     newer = {"name": "data-18", "labels": {DATA_OF: "site"}}
     claims = Claims("data-17", old, {"name": "data-17"}, newer, {"name": "another"})
     facts = find_data(SiteState(claims, values, NAMESPACE))
-    assert facts["site_data_suffix"] == "-17"
-    told = {each["claim"]: (each["alone"], each["labelled"]) for each in facts["site_data_others"]}
+    assert facts["suffix"] == "-17"
+    told = {each["claim"]: (each["alone"], each["labelled"]) for each in facts["others"]}
     assert told == {"data": ("database kept", False), "data-18": ("", True)}

@@ -47,13 +47,9 @@ FACTS = {
     "site_namespace": "site",
     "site_name": "site",
     "site_wait_timeout": 10,
-    "site_data_label": "kubernetes-django/data-of",
-    "site_data_alone": "kubernetes-django/not-copied",
     "postgres_image": "site:17",
-    "site_data_others": [],
-    "site_failed_jobs": [],
-    "site_completed_jobs": [],
 }
+DATA = {"label": "kubernetes-django/data-of", "alone": "kubernetes-django/not-copied", "suffix": "", "others": []}
 UPGRADE = {
     "running": True,
     "wanted": 17,
@@ -92,10 +88,18 @@ class Upgrade:
         (folder / "play.yml").write_text(PLAY)
         (folder / "ansible.cfg").write_text("[defaults]\n")
 
-    def run(self, *options: str, answers: dict[str, Any] | None = None, entry: str = "upgrade", **facts: Any) -> str:
-        """Run it with these facts of preflight about the upgrade; return what a user sees."""
+    def run(
+        self,
+        *options: str,
+        answers: dict[str, Any] | None = None,
+        entry: str = "upgrade",
+        others: tuple[dict[str, Any], ...] = (),
+        **found: Any,
+    ) -> str:
+        """Run it where preflight found this of the upgrade, and these other volumes; return what a user sees."""
         self.calls.write_text("")
-        variables = FACTS | {"entry": entry, "site_upgrade": UPGRADE | facts}
+        state = {"upgrade": UPGRADE | found, "data": DATA | {"others": others}, "jobs": {"failed": [], "completed": []}}
+        variables = FACTS | {"entry": entry, "site_state": state}
         environment = {
             "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(self.folder / "collections"),
@@ -186,16 +190,15 @@ def test_upgrade_that_is_not_wanted_any_more_is_given_up(upgrade: Upgrade) -> No
 
 def test_2_claim_that_was_labelled_and_not_switched_to_is_not_taken_for_the_data(upgrade: Upgrade) -> None:
     """After a reset the label says where the data is."""
-    upgrade.run("-e", other(claim="data-17", labelled=True), entry="upgrade_back", switched=True)
+    upgrade.run(entry="upgrade_back", others=(other(claim="data-17", labelled=True),), switched=True)
     calls = [json.loads(line) for line in upgrade.calls.read_text().splitlines() if "Label the claim" in line]
     labels = {each["name"]: each["definition"]["metadata"]["labels"]["kubernetes-django/data-of"] for each in calls}
     assert labels == {"data": "site", "data-17": None}
 
 
-def other(**more: Any) -> str:
-    """The option with the fact about the volume that an upgrade left."""
-    volume = {"suffix": "", "claim": "data", "prepared": True, "alone": "", "labelled": False}
-    return json.dumps({"site_data_others": [volume | more]})
+def other(**more: Any) -> dict[str, Any]:
+    """What preflight found of a volume that an upgrade left."""
+    return {"suffix": "", "claim": "data", "volume": {"prepared": True}, "alone": "", "labelled": False} | more
 
 
 KEPT = {"alone": "database the site_kept_20260101T000000Z, directory pgdata.original"}
@@ -229,8 +232,8 @@ KEPT = {"alone": "database the site_kept_20260101T000000Z, directory pgdata.orig
 def test_2_volume_with_the_only_copy_of_something_is_not_deleted(
     upgrade: Upgrade, volume: dict[str, Any], running: bool, forget: bool, said: str
 ) -> None:
-    options = ["-e", other(**volume), "-e", json.dumps({"postgres_restore_forget_original": forget})]
-    seen = upgrade.run(*options, entry="upgrade_alone", running=running, switched=True)
+    options = ["-e", json.dumps({"postgres_restore_forget_original": forget})]
+    seen = upgrade.run(*options, entry="upgrade_alone", others=(other(**volume),), running=running, switched=True)
     assert said in seen
     assert ("Nothing was deleted." in seen) == bool(said)
     assert "failed=1" in seen if said else "failed=0" in seen

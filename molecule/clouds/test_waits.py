@@ -40,7 +40,7 @@ def test_directory_that_was_refused_and_mended(other: None) -> None:
     path = Path(f"/data/{OTHER}-pv")
     path.mkdir(parents=True)
     (path / "file").write_text("of somebody else")
-    place = {"site_node_is_here": False, "storage_path": str(path), "storage_volume": f"{OTHER}-pv"}
+    place = {"storage_node_is_here": False, "storage_path": str(path), "storage_volume": f"{OTHER}-pv"}
     site = other_site("other", "--tags", "storage", "-e", json.dumps(place))
     run = playbook("playbooks/deploy.yml", *site)
     assert run.returncode != 0
@@ -55,7 +55,7 @@ def test_directory_that_was_refused_and_mended(other: None) -> None:
 def test_image_that_came_later(other: None) -> None:
     """The Job whose image could not be had is gone with its failure: it does not begin by itself, hours later."""
     path = Path(f"/data/{OTHER}-pv")
-    place = {"site_node_is_here": False, "storage_path": str(path), "storage_volume": f"{OTHER}-pv"}
+    place = {"storage_node_is_here": False, "storage_path": str(path), "storage_volume": f"{OTHER}-pv"}
     site = other_site("other", "--tags", "storage", "-e", json.dumps(place))
     run = playbook("playbooks/deploy.yml", *site, "-e", "image_postgres_reference=localhost/there-is-none:17")
     assert run.returncode != 0

@@ -283,7 +283,7 @@ def test_directory_of_somebody_else_is_refused_and_left_alone(here: bool) -> Non
         "-e",
         "storage_path=/usr/share",
         "-e",
-        json.dumps({"site_node_is_here": here}),
+        json.dumps({"storage_node_is_here": here}),
     ]
     try:
         run = playbook("playbooks/deploy.yml", *other)

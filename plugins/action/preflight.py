@@ -12,12 +12,11 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils import (
     checks_ingress,
     checks_registry,
     checks_secrets,
-    checks_upgrade,
     lease,
     site_id,
     variables,
 )
-from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_cluster import check_cluster
+from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_cluster import look
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_exporter import check_exporter
 from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_proxy import check_proxy
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube, KubeError
@@ -28,29 +27,10 @@ from ansible.plugins.action import ActionBase
 
 # Facts that roles hand on, beside the variables of their argument specs.
 FACTS = {
-    "site_exists",
-    "site_namespace_current",
-    "site_namespace_is_ours",
-    "site_namespace_kinds",
-    "site_serving",
-    "site_starting",
-    "site_node_urls",
-    "site_minikube",
-    "site_node_is_here",
-    "site_completed_jobs",
-    "site_failed_jobs",
-    "storage_volume_prepared",
-    "storage_volume_released",
-    "storage_volume_current",
-    "storage_volume_grows",
-    "storage_volume_namespace_left",
-    "site_django_leftovers",
-    "site_ingress_needs_certificate",
-    "site_django_replicas",
-    "site_secrets",
-    "site_secret_checksums",
-    "site_identity",
+    "site_state",
     "site_lease",
+    "site_starting",
+    "site_secret_checksums",
     "site_labels",
     "site_pod_pull_secrets",
     "site_pod_security_context",
@@ -59,8 +39,6 @@ FACTS = {
     "site_pod_security_labels",
     "site_prepared_annotation",
     "site_field_manager",
-    "site_database",
-    "site_rotation",
     "secrets_checksums",
     "postgres_host",
     "postgres_starting",
@@ -71,8 +49,6 @@ FACTS = {
     "image_nginx",
     "image_postgres",
     "image_postgres_exporter",
-    *checks_backups.FACTS,
-    *checks_upgrade.FACTS,
 }
 
 
@@ -97,7 +73,8 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         args = self._task.args
         values, findings = self._check_variables(Path(args["roles_path"]), args["roles"], task_vars or {})
-        facts = {}
+        facts: dict[str, Any] = {}
+        notes: list[str] = []
         # What the cluster is asked depends on the variables: with wrong ones the answers would mislead.
         if not findings and not args.get("only_variables"):
             try:
@@ -105,8 +82,9 @@ class ActionModule(ActionBase):
                 kube = Kube(**place)
                 values["site_prepared_annotation"] = args["prepared_annotation"]
                 labels, backups = args["namespace_labels"], bool(args.get("backups"))
-                facts, findings = check_cluster(kube, args["roles"], values, labels, backups)
-                if not findings and facts["site_exists"] and not self._task.check_mode:
+                state, findings, notes = look(kube, args["roles"], values, labels, backups)
+                facts["site_state"] = state
+                if not findings and state["namespace"]["exists"] and not self._task.check_mode:
                     place["namespace"] = values["site_namespace"]
                     mine = ((task_vars or {}).get("site_lease") or {}).get("holder", "")
                     who, refused = lease.acquire(kube, place, mine, values["site_lease_seconds"])
@@ -117,7 +95,6 @@ class ActionModule(ActionBase):
         if findings:
             listed = "\n".join(f"  - {finding}" for finding in findings)
             return result | {"failed": True, "msg": f"Nothing was touched. Mend this first:\n{listed}"}
-        notes = facts.pop("site_notes", [])
         return result | {"changed": False, "ansible_facts": facts, "warnings": notes}
 
     def _check_variables(

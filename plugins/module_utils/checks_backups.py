@@ -11,17 +11,6 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.checks_volu
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import Kube
 from ansible_collections.kubernetes_django.site.plugins.module_utils.site_state import Found, SiteState
 
-FACTS = {
-    "site_backup_volume_prepared",
-    "site_backup_volume_released",
-    "site_backup_volume_current",
-    "site_backup_volume_grows",
-    "site_backup_volume_namespace_left",
-    "site_cron_jobs",
-    "site_live_postgres_image",
-    "site_live_postgres_replicas",
-    "site_live_release",
-}
 SCHEDULES = ("postgres_backup_schedule", "postgres_drill_schedule")
 # As Kubernetes takes them: five fields, or a word.
 SCHEDULE = re.compile(r"@(yearly|annually|monthly|weekly|daily|midnight|hourly)|[\d*/,-]+( +[\dA-Za-z*/,?-]+){4}")
@@ -141,24 +130,25 @@ def check_backups(site: SiteState) -> Found:
     """What runs that has to do with backups, and their volume.
 
     Returns:
-        FACTS, and the findings.
+        `jobs`: scheduled, the names of the CronJobs; `server`: image and replicas of the one that is there; `web`:
+        release, the live one's label; `backups`: volume, as `check_volume` has it, where something needs it; and the
+        findings.
     """
     values = site.values
     server = site.get("StatefulSet", values["postgres_name"])
     web = site.get("Deployment", values["django_name"]) if site.backups else None
-    facts: dict[str, Any] = {
-        "site_cron_jobs": [job["metadata"]["name"] for job in site.list_own("CronJob")],
-        "site_live_postgres_image": image_of(server),
-        "site_live_postgres_replicas": server["spec"]["replicas"] if server else 0,
-        "site_live_release": re.sub("^.*[:@]", "", image_of(web)),
+    state: dict[str, Any] = {
+        "jobs": {"scheduled": [job["metadata"]["name"] for job in site.list_own("CronJob")]},
+        "server": {"image": image_of(server), "replicas": server["spec"]["replicas"] if server else 0},
+        "web": {"release": re.sub("^.*[:@]", "", image_of(web))},
     }
     findings: list[str] = []
     if site.backups or values["postgres_archive"] or any(values[name] for name in SCHEDULES):
         volume, findings = check_volume(site, "postgres_backup")
-        facts |= {f"site_backup_volume_{name}": value for name, value in volume.items()}
+        state["backups"] = {"volume": volume}
     if server and values["postgres_archive"] and values["postgres_archive_storage"] == "volume":
         findings += check_node(site.kube, values)
-    return facts, findings
+    return state, findings
 
 
 def check_node(kube: Kube, values: dict[str, Any]) -> list[str]:

@@ -69,8 +69,10 @@ PARTS = (
 DECISIVE = (checks_secrets.read_existing, site_id.check_site_id)
 
 
-def check_cluster(kube: Kube, roles: list[str], values: dict[str, Any], labels: dict[str, str], backups: bool) -> Found:
-    """What the roles need to know of the cluster, and what stands in their way.
+def look(
+    kube: Kube, roles: list[str], values: dict[str, Any], labels: dict[str, str], backups: bool
+) -> tuple[dict[str, dict[str, Any]], list[str], list[str]]:
+    """Find out what the roles need to know of the cluster, and what stands in their way.
 
     Args:
         kube: the connection.
@@ -78,6 +80,9 @@ def check_cluster(kube: Kube, roles: list[str], values: dict[str, Any], labels: 
         values: the options of all of them.
         labels: the labels that the namespace is to have.
         backups: whether this run works with backups.
+
+    Returns:
+        the state, by part, as plugins/modules/preflight.py describes it; the findings; and notes, for people alone.
 
     Raises:
         KubeError: no answer, or no right to look.
@@ -87,13 +92,13 @@ def check_cluster(kube: Kube, roles: list[str], values: dict[str, Any], labels: 
     findings = check_version(kube) + check_rights(kube, name, asked)
     if findings:
         # Without the right to look, what follows would only say so again.
-        return {}, findings
+        return {}, findings, []
     site = SiteState(kube, values, kube.get("Namespace", name), labels, backups)
     site.secrets = {each["metadata"]["name"]: values_of(each) for each in site.list_own("Secret")}
     for role, part in PARTS:
-        facts, found = part(site) if role in roles else ({}, [])
-        site.facts |= facts
+        state, found = part(site) if role in roles else ({}, [])
+        site.add(state)
         findings += found
         if found and part in DECISIVE:
             break
-    return site.facts, findings
+    return site.state, findings, site.notes

@@ -207,35 +207,34 @@ def look_at_django(site: SiteState) -> Found:
     """What of role django's is in the cluster.
 
     Returns:
-        facts: `site_serving`, whether there is a release: before the first one nobody can be hurt by the order in which
-        things start; `site_django_leftovers`, the objects that the options no longer ask for, as manifests to delete;
-        `site_django_replicas`, the number of web pods that an earlier deploy set and the autoscaler now has to keep, 0
-        for none.
+        `web`: exists, whether there is a release: before the first one nobody can be hurt by the order in which things
+        start; leftovers, the objects that the options no longer ask for, as manifests to delete; replicas_to_keep, the
+        number of web pods that an earlier deploy set and the autoscaler now has to keep, 0 for none.
 
     Raises:
         KubeError: no answer.
     """
     values, namespace, name = site.values, site.values["site_namespace"], site.values["django_name"]
-    facts: dict[str, Any] = {"site_serving": False, "site_django_leftovers": [], "site_django_replicas": 0}
+    web: dict[str, Any] = {"exists": False, "leftovers": [], "replicas_to_keep": 0}
     if not site.namespace:
-        return facts, []
-    facts["site_serving"] = site.get("Deployment", name) is not None
+        return {"web": web}, []
+    web["exists"] = site.get("Deployment", name) is not None
     wanted = {f"{name}-{process['name']}" for process in values["django_processes"]} | {name}
     deployments = [item for _, _, item in listed(site, "apps/v1", "Deployment")]
     surplus = [("apps/v1", "Deployment", item) for item in deployments if item["metadata"]["name"] not in wanted]
     if not autoscaler_of(values):
         surplus += listed(site, "autoscaling/v2", "HorizontalPodAutoscaler")
-    elif web := next((item for item in deployments if item["metadata"]["name"] == name and sets_replicas(item)), None):
-        facts["site_django_replicas"] = web["spec"]["replicas"]
+    elif live := next((item for item in deployments if item["metadata"]["name"] == name and sets_replicas(item)), None):
+        web["replicas_to_keep"] = live["spec"]["replicas"]
     if not ingress_of(values):
         surplus += listed(site, "networking.k8s.io/v1", "Ingress")
     if not has_budget(values):
         surplus += listed(site, "policy/v1", "PodDisruptionBudget")
-    facts["site_django_leftovers"] = [
+    web["leftovers"] = [
         {"apiVersion": version, "kind": kind, "metadata": {"name": item["metadata"]["name"], "namespace": namespace}}
         for version, kind, item in surplus
     ]
-    return facts, []
+    return {"web": web}, []
 
 
 def listed(site: SiteState, version: str, kind: str) -> list[tuple[str, str, dict]]:

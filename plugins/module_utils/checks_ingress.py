@@ -41,26 +41,26 @@ def check_ingress(site: SiteState) -> Found:
     """Whether the Ingress can work.
 
     Returns:
-        facts: `site_ingress_needs_certificate`, whether one is to be made here; and findings.
+        `web`: needs_certificate, whether one is to be made here; and findings.
     """
     values, ingress = site.values, ingress_of(site.values)
-    facts = {"site_ingress_needs_certificate": False}
+    state = {"web": {"needs_certificate": False}}
     # A site can be taken away, whatever became of its class and its certificate.
     if not ingress or "namespace_quota" not in values:
-        return facts, []
+        return state, []
     findings = check_class(site.kube, ingress.get("class", ""))
     name = f"{values['django_name']}-ingress"
     secret, kind = ingress.get("secret", f"{name}-tls"), ingress.get("certificate", "existing")
     if kind == "cert-manager":
-        return facts, findings
+        return state, findings
     there = site.get("Secret", secret) or {}
     if kind == "existing":
-        return facts, findings + check_certificate(values, secret, values_of(there))
+        return state, findings + check_certificate(values, secret, values_of(there))
     if secret != f"{name}-tls":
         findings.append(f"django_ingress: a self-signed certificate is kept in {name}-tls. Leave out secret.")
     ca = site.secrets.get(f"{name}-ca", {}).get("ca.crt", "")
-    facts["site_ingress_needs_certificate"] = there.get("type") != TLS or not is_good(values_of(there), ca, ingress)
-    return facts, findings
+    state["web"]["needs_certificate"] = there.get("type") != TLS or not is_good(values_of(there), ca, ingress)
+    return state, findings
 
 
 def is_good(secret: dict[str, str], ca: str, ingress: dict[str, Any]) -> bool:

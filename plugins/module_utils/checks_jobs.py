@@ -14,9 +14,8 @@ def check_jobs(site: SiteState) -> Found:
     jobs, namespace = site.list_own("Job"), site.values["site_namespace"]
     said = releases.migrated(site.kube, site.values["site_name"], namespace) if site.namespace else []
     failed = [job["metadata"]["name"] for job in jobs if job_is_stale(job)]
-    facts = {"site_completed_jobs": completed_jobs(jobs, said), "site_failed_jobs": failed}
-    closed = site.facts.get("site_database", {}).get("closed", False)
-    return facts, check_unfinished(site.values, jobs, closed) if "namespace_quota" in site.values else []
+    state = {"jobs": {"completed": completed_jobs(jobs, said), "failed": failed}}
+    return state, check_unfinished(site.values, jobs, site.is_closed()) if "namespace_quota" in site.values else []
 
 
 def completed_jobs(jobs: list[dict], migrated: list[str]) -> list[str]:

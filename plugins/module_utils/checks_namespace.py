@@ -15,28 +15,25 @@ def check_namespace(site: SiteState) -> Found:
     The site works without the labels that it is to have, where this account may not set them.
 
     Returns:
-        facts, with `site_notes` for people; and findings.
+        its state, and findings.
     """
     kube, name, own_name = site.kube, site.values["site_namespace"], site.values["site_name"]
     if site.namespace is None:
         missing_rights = check_rights(kube, name, rights.TO_MAKE_THE_NAMESPACE)
-        return {"site_exists": False, "site_namespace_current": False, "site_namespace_is_ours": False}, missing_rights
+        return {"namespace": {"exists": False, "current": False, "is_ours": False}}, missing_rights
     found = site.namespace["metadata"].get("labels") or {}
     missing = {key: value for key, value in site.labels.items() if found.get(key) != value}
     is_given = bool(missing and rights.denied(kube, name, rights.TO_LABEL_THE_NAMESPACE))
-    facts = {
-        "site_exists": True,
-        "site_namespace_current": is_given or not missing,
-        "site_namespace_is_ours": found.get(PART_OF) == own_name,
-        "site_notes": [note_of_labels(name, missing)] if is_given else [],
-    }
-    if site.namespace["status"].get("phase") == "Terminating":
-        return facts, [f"site_namespace: {name} is being deleted. Wait for its end, then run again."]
+    if is_given:
+        site.notes.append(note_of_labels(name, missing))
     owner = found.get(PART_OF)
+    state = {"namespace": {"exists": True, "current": is_given or not missing, "is_ours": owner == own_name}}
+    if site.namespace["status"].get("phase") == "Terminating":
+        return state, [f"site_namespace: {name} is being deleted. Wait for its end, then run again."]
     if owner not in (None, own_name):
         another = "Give this site a namespace of its own."
-        return facts, [f"site_namespace: {name} belongs to the site {owner}, not to {own_name}. {another}"]
-    return facts, [] if owner or is_given else check_strangers(kube, own_name, name)
+        return state, [f"site_namespace: {name} belongs to the site {owner}, not to {own_name}. {another}"]
+    return state, [] if owner or is_given else check_strangers(kube, own_name, name)
 
 
 def check_strangers(kube: Kube, site: str, name: str) -> list[str]:
@@ -68,4 +65,4 @@ def look_at_kinds(site: SiteState) -> Found:
     kinds = ("NetworkPolicy", "ResourceQuota", "LimitRange") if site.namespace else ()
     own = {PART_OF: site.values["site_name"]}
     found = [kind for kind in kinds if site.kube.list_if_allowed(kind, site.values["site_namespace"], own)]
-    return {"site_namespace_kinds": found}, []
+    return {"namespace": {"kinds": found}}, []

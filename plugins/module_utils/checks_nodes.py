@@ -14,12 +14,11 @@ def look_at_nodes(site: SiteState) -> Found:
     """What the roles need to know of the nodes; for an account that may not see them, nothing is assumed.
 
     Returns:
-        facts: `site_node_urls`, where node ports may answer, without a port; `site_minikube`, the profile of minikube,
-        or nothing; `site_node_is_here`, whether a directory of the one node is a directory of ours; `site_notes`, with
-        one more where nobody is seen to enforce NetworkPolicies.
+        `nodes`: urls, where node ports may answer, without a port; minikube, its profile, or nothing; is_here, whether
+        a directory of the one node is a directory of ours.
     """
     nodes = site.kube.list_if_allowed("Node") or []
-    notes = note_who_enforces(site.kube, site.values, nodes)
+    site.notes += note_who_enforces(site.kube, site.values, nodes)
     addresses = [
         address["address"]
         for node in nodes
@@ -29,9 +28,9 @@ def look_at_nodes(site: SiteState) -> Found:
     here = [address for address in addresses if is_local(address)]
     hosts = (["127.0.0.1"] if here else []) + (here or addresses)[:1]
     labels = nodes[0]["metadata"].get("labels") or {} if nodes else {}
-    return {
-        "site_node_urls": [f"http://[{host}]" if ":" in host else f"http://{host}" for host in hosts],
-        "site_minikube": labels.get("minikube.k8s.io/name", ""),
-        "site_node_is_here": len(nodes) == 1 and bool(here) and os.geteuid() == 0,
-        "site_notes": site.facts.get("site_notes", []) + notes,
-    }, []
+    nodes_state = {
+        "urls": [f"http://[{host}]" if ":" in host else f"http://{host}" for host in hosts],
+        "minikube": labels.get("minikube.k8s.io/name", ""),
+        "is_here": len(nodes) == 1 and bool(here) and os.geteuid() == 0,
+    }
+    return {"nodes": nodes_state}, []

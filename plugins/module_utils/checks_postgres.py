@@ -30,7 +30,7 @@ def check_postgres(site: SiteState) -> Found:
     running = is_running(pod)
     facts = look_at_server(database, pod) | check_certificate(secrets, values)
     # A volume that was kept without the namespace has data whose passwords may be others.
-    kept = site.facts["storage_volume_prepared"] or (site.facts["site_node_is_here"] and holds_data(values))
+    kept = site.state["data"]["volume"]["prepared"] or (site.state["nodes"]["is_here"] and holds_data(values))
     facts["is_new"] = not (kept or running or site.get("PersistentVolumeClaim", values["storage_claim"]))
     rotation, findings = check_passwords(values, secrets, database if running else None, facts["mark"])
     if values["postgres_tls_renew_days"] >= values["postgres_tls_days"]:
@@ -41,7 +41,7 @@ def check_postgres(site: SiteState) -> Found:
     findings += check_settings(site.kube, values, database if running else None)
     if running:
         findings += checks_upgrade.check_major(values, pod["spec"]["containers"][0]["image"], database)
-    return {"site_database": facts, "site_rotation": rotation}, findings
+    return {"database": facts, "rotation": rotation}, findings
 
 
 def look_at_server(database: Database, pod: dict | None) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def look_at_external(values: dict[str, Any], secrets: Secrets) -> dict[str, Any]
     facts = {"mark": "", "is_new": False, "pod": ""}
     facts |= {"name": values["postgres_database"], "port": values["postgres_port"]}
     rotation = look_at_rotation(values, secrets) | dict.fromkeys(("app", "owner", "admin"), False)
-    return {"site_database": facts, "site_rotation": rotation}
+    return {"database": facts, "rotation": rotation}
 
 
 def check_external(site: SiteState) -> list[str]:

@@ -85,4 +85,4 @@ def read_existing(site: SiteState) -> Found:
 def look_at_secrets(site: SiteState) -> Found:
     """Checksums of the Secrets, as role secrets has them. A playbook that knows no key compares nothing."""
     key = site.values.get("secrets_django_secret_key") or random_text(40)
-    return {"site_secrets": {name: keyed_checksum(data, key) for name, data in site.secrets.items()}}, []
+    return {"secrets": {name: keyed_checksum(data, key) for name, data in site.secrets.items()}}, []

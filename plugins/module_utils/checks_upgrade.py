@@ -17,7 +17,6 @@ from ansible_collections.kubernetes_django.site.plugins.module_utils.database im
 from ansible_collections.kubernetes_django.site.plugins.module_utils.site_state import Found, SiteState
 from ansible_collections.kubernetes_django.site.plugins.module_utils.workloads import job_ended
 
-FACTS = {"site_data_suffix", "site_data_others", "site_data_label", "site_data_alone", "site_upgrade"}
 # On the claim that has the data, once an upgrade has chosen it: the site's name.
 DATA_OF = "kubernetes-django/data-of"
 # On a claim that an upgrade left: what is on no other volume.
@@ -38,11 +37,11 @@ def find_data(site: SiteState) -> dict[str, Any]:
     """Find the volume that has the data; put its suffix behind the names in the site's values as well.
 
     Returns:
-        site_data_suffix: what is behind the volume's names, `` or `-17`.
-        site_data_others: the volumes an upgrade left, or made and did not come to use: suffix, claim, prepared; alone,
-        what no other volume has; labelled, whether its label says that it has the data.
-        site_data_label: the label of the claim that has the data.
-        site_data_alone: the annotation of a claim that an upgrade left, with what no other volume has.
+        suffix: what is behind the volume's names, `` or `-17`.
+        others: the volumes an upgrade left, or made and did not come to use: suffix, claim; volume, as `check_volume`
+        has it; alone, what no other volume has; labelled, whether its label says that it has the data.
+        label: the label of the claim that has the data.
+        alone: the annotation of a claim that an upgrade left, with what no other volume has.
     """
     values, base = site.values, site.values["storage_claim"]
     claims = site.kube.list("PersistentVolumeClaim", values["site_namespace"]) if site.namespace else []
@@ -57,18 +56,17 @@ def find_data(site: SiteState) -> dict[str, Any]:
         if other != suffix:
             volume, _ = check_volume(replace(site, values=values | names_with(values, other)), "storage")
             alone = (claims[name].get("annotations") or {}).get(ALONE, "")
-            told = {"prepared": volume["prepared"], "alone": alone, "labelled": name in marked}
+            told = {"volume": volume, "alone": alone, "labelled": name in marked}
             others.append({"suffix": other, "claim": name} | told)
     values |= names_with(values, suffix)
-    names = {"site_data_label": DATA_OF, "site_data_alone": ALONE}
-    return {"site_data_suffix": suffix, "site_data_others": others} | names
+    return {"suffix": suffix, "others": others, "label": DATA_OF, "alone": ALONE}
 
 
 def check_data_volume(site: SiteState) -> Found:
     """The volume that has the data, and whether it can be used."""
-    facts = find_data(site)
-    volume, findings = check_volume(site, "storage")
-    return facts | {f"storage_volume_{name}": value for name, value in volume.items()}, findings
+    data = find_data(site)
+    data["volume"], findings = check_volume(site, "storage")
+    return {"data": data}, findings
 
 
 def suffix_of(name: str, base: str) -> str | None:
@@ -173,7 +171,7 @@ def check_upgrade(site: SiteState) -> Found:
     """What playbooks/upgrade_postgres.yml needs to know, and what stands in its way.
 
     Returns:
-        site_upgrade, as `look_at_upgrade` has it, with the facts of the new volume; and the findings.
+        `upgrade`, as `look_at_upgrade` has it, with volume, the new one, as `check_volume` has it; and the findings.
     """
     values = site.values
     if not values["site_preflight_upgrade"]:
@@ -191,14 +189,14 @@ def check_upgrade(site: SiteState) -> Found:
         ]
     facts = look_at_upgrade(site, server)
     if facts["switched"]:
-        return {"site_upgrade": facts}, []
+        return {"upgrade": facts}, []
     if not facts["running"]:
         pod = f"{values['postgres_name']}-0"
         return {}, [f"The server does not run (pod {pod}): deploy with PostgreSQL {facts['found']} first."]
     if facts["found"] > wanted:
         return {}, [f"image_postgres_major: the data is PostgreSQL {facts['found']}'s already, newer than {wanted}."]
     facts["volume"], findings = check_new_volume(site, wanted)
-    return {"site_upgrade": facts}, findings
+    return {"upgrade": facts}, findings
 
 
 def look_at_upgrade(site: SiteState, server: dict) -> dict[str, Any]:
@@ -211,7 +209,7 @@ def look_at_upgrade(site: SiteState, server: dict) -> dict[str, Any]:
         of all that were to make one; opened, whether the site may have written into the new one, so that there is no
         way back; annotation, where the server has `old`.
     """
-    values, wanted, current = site.values, wanted_major(site.values), site.facts["site_data_suffix"]
+    values, wanted, current = site.values, wanted_major(site.values), site.state["data"]["suffix"]
     image = server["spec"]["template"]["spec"]["containers"][0]["image"]
     told = (server["metadata"].get("annotations") or {}).get(UPGRADED_FROM)
     old = json.loads(told) if told else {"image": image, "claim": claim_of(server)}
@@ -230,7 +228,7 @@ def look_at_upgrade(site: SiteState, server: dict) -> dict[str, Any]:
         "claim": f"{values['storage_claim'].removesuffix(current)}-{wanted}",
         "unfinished": told is not None,
         "switched": told is not None or current == f"-{wanted}" or found == wanted,
-        "closed": site.facts.get("site_database", {}).get("closed", False),
+        "closed": site.is_closed(),
         "begun": any(map(is_under_way, jobs)),
         "jobs": [job["metadata"]["name"] for job in jobs],
         "volume": {},
@@ -239,7 +237,7 @@ def look_at_upgrade(site: SiteState, server: dict) -> dict[str, Any]:
 
 def check_new_volume(site: SiteState, wanted: int) -> Found:
     """The volume that the data is copied to, beside the one that has it."""
-    values, current = site.values, site.facts["site_data_suffix"]
+    values, current = site.values, site.state["data"]["suffix"]
     first = {name: values[name].removesuffix(current) for name in ("storage_claim", "storage_volume", "storage_path")}
     names = names_with(first, f"-{wanted}")
     facts, findings = check_volume(replace(site, values=values | names), "storage")

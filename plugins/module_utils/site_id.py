@@ -43,14 +43,14 @@ def check_site_id(site: SiteState) -> Found:
     A site or a vault of an earlier version has no id. Then the vault is the site's where one of its values is.
 
     Returns:
-        facts: `site_identity`, the site's id, a new one where there is none; and the finding.
+        `identity`: id, the site's, a new one where there is none; and the finding.
     """
     values, secrets = site.values, site.secrets
     live, own = secrets.get(SECRET, {}).get(KEY, ""), values["site_id"]
     other = bool(own and own != live) if live else bool(own) and shares_nothing(values, secrets)
     if not other:
-        return {"site_identity": live or own or new_id()}, []
-    return {"site_identity": live}, [
+        return {"identity": {"id": live or own or new_id()}}, []
+    return {"identity": {"id": live}}, [
         f"vault_site_id: the vault of this run is not the one that the site {values['site_name']} in namespace "
         f"{values['site_namespace']} was deployed with, and would change all its passwords. Do one of two things: "
         f"{CURES.format(vault='group_vars/all/vault.yml')}. The vault that is here now is kept beside it."

@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible_collections.kubernetes_django.site.plugins.module_utils.kube import PART_OF, Kube
 
-# Facts for the roles, and a finding for each thing that stands in their way.
+# What is found, by part of the state, and a finding for each thing that stands in the roles' way.
 Found = tuple[dict[str, Any], list[str]]
 
 
@@ -23,7 +23,8 @@ class SiteState:
         labels: those that it is to have.
         backups: whether the run works with backups, even where no schedule asks for them.
         secrets: name of each Secret of the site -> its keys and values.
-        facts: what was found so far.
+        state: what was found so far, by part; roles read it as `site_state`.
+        notes: what people are told, and nothing waits for.
     """
 
     kube: Kube
@@ -32,7 +33,8 @@ class SiteState:
     labels: dict[str, str] = field(default_factory=dict)
     backups: bool = False
     secrets: dict[str, dict[str, str]] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def get(self, kind: str, name: str) -> dict | None:
         """An object in the site's namespace, or None where one of the two does not exist."""
@@ -42,3 +44,12 @@ class SiteState:
         """The site's objects of a kind."""
         selector = {PART_OF: self.values["site_name"]} | labels
         return self.kube.list(kind, self.values["site_namespace"], selector) if self.namespace else []
+
+    def add(self, found: dict[str, dict[str, Any]]) -> None:
+        """Put what was found into the state, each part beside what is known of it."""
+        for part, values in found.items():
+            self.state[part] = self.state.get(part, {}) | values
+
+    def is_closed(self) -> bool:
+        """Whether an upgrade has closed the database."""
+        return self.state.get("database", {}).get("closed", False)

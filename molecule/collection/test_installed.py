@@ -13,9 +13,8 @@ from somebody import Home
 
 PLAY = """
 - hosts: sites
-  tasks:
-    - ansible.builtin.import_role: {name: kubernetes_django.site.site, tasks_from: preflight}
-    - ansible.builtin.import_role: {name: kubernetes_django.site.ROLE}
+  roles:
+    - kubernetes_django.site.ROLE
 """
 
 
@@ -35,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 def alone(home: Home, role: str, *arguments: str) -> str:
-    """Run one role, after the look at the cluster, in a play of five lines; return what it prints."""
+    """Run one role in a play of its own, which looks at the cluster by itself; return what it prints."""
     (home.folder / f"{role}.yml").write_text(PLAY.replace("ROLE", role))
     return home.play(f"{role}.yml", *arguments)
 

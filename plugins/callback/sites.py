@@ -3,10 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ansible.plugins.callback import CallbackBase
-
 DOCUMENTATION = """
     name: sites
     type: aggregate
@@ -15,6 +11,11 @@ DOCUMENTATION = """
       - A site is a host of the inventory group C(sites). Where a play is for this group and no host of it is found, the
         run fails, and says how to add one.
 """
+
+from typing import Any
+
+from ansible.plugins.callback import CallbackBase
+
 MESSAGE = (
     "There is no site to work on: sites are the hosts of the inventory group sites, or those of them that --limit "
     "names. The project's inventory/hosts.yml shows such a group. Nothing was touched."

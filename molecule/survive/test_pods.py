@@ -7,8 +7,9 @@ import time
 from disturbance import disturbed, first_process, on_node, web_pods
 from scenario import kubectl, pods_as_they_are, sql
 
-# Seconds without an acknowledged row.
-GAP = 5.0
+# Seconds without an acknowledged row, on a busy machine; docs/reliability.md has the figures of a quiet one. Who waits
+# for a grace period or a time-out to end takes longer.
+GAP = 15.0
 
 
 def test_1_database_pod_deleted() -> None:

@@ -236,7 +236,7 @@ def test_without_nginx_users_come_to_the_app(shared_project: Project, tmp_path: 
     (app,) = containers_of(deployment).values()
     assert port_of(app, "http") == 8000
     assert app["livenessProbe"]["httpGet"]["port"] == "http"
-    assert app["lifecycle"]["preStop"]["sleep"]["seconds"] == 5
+    assert app["lifecycle"]["preStop"]["sleep"]["seconds"] == 10
     names = {volume["name"] for volume in deployment["spec"]["template"]["spec"]["volumes"]}
     assert not {"proxy", "proxy-config"} & names
 

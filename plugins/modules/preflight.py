@@ -74,8 +74,7 @@ ansible_facts:
           type: dict
         data:
           description:
-            - The volume that has the data, as its volume describes it; suffix, what stands
-              behind its names after an upgrade.
+            - volume, the one that has the data; suffix, what stands behind its names after an upgrade.
             - others, the volumes that upgrades left, each with its suffix, claim and volume; alone, what no other has;
               labelled, whether its label says that it has the data.
             - label and alone, the names of the label and of the annotation that say so on a claim.
